@@ -1,0 +1,24 @@
+//! rbac-exporter tells who could take a Kubernetes cluster over.
+//!
+//! Data flows one way:
+//!
+//! ```text
+//!  cluster (list/watch) ─┐                                         ┌─ /metrics
+//!                        ├─> Change ─> ledger ─> assess ─> Snapshot ┼─ report, page
+//!  manifests ────────────┘   (one writer, incremental)              └─ scan, can-i
+//! ```
+//!
+//! - [`object`]: the slim objects, the vocabulary of all other layers
+//! - `rbac`: what RBAC means (pure)
+//! - `risk`: what is dangerous (pure)
+//! - [`ledger`]: rows, incremental judgement, snapshots (pure)
+//! - [`source`]: where objects come from: a live cluster, manifests
+//! - [`export`]: what goes out: metrics, HTTP, reports
+//!
+//! `object`, `rbac`, `risk` and `ledger` know nothing of I/O, and `source` and `export` nothing of
+//! each other; a test holds them to it.
+
+pub mod export;
+pub mod ledger;
+pub mod object;
+pub mod source;
