@@ -9,8 +9,8 @@
 //! ```
 //!
 //! - [`object`]: the slim objects, the vocabulary of all other layers
-//! - `rbac`: what RBAC means (pure)
-//! - `risk`: what is dangerous (pure)
+//! - [`rbac`]: what RBAC means (pure)
+//! - [`risk`]: what is dangerous (pure)
 //! - [`ledger`]: rows, incremental judgement, snapshots (pure)
 //! - [`source`]: where objects come from: a live cluster, manifests
 //! - [`export`]: what goes out: metrics, HTTP, reports
@@ -21,4 +21,6 @@
 pub mod export;
 pub mod ledger;
 pub mod object;
+pub mod rbac;
+pub mod risk;
 pub mod source;

@@ -1,5 +1,986 @@
-//! The ledger: slim interned rows of everything the judgement needs, one writer, incremental.
+//! The ledger: slim interned rows of everything the judgement needs, one writer, incremental (pure).
+//!
+//! [`Ledger::apply`] takes [`Change`]s in and notes what they touch; [`Ledger::settle`] judges anew what
+//! was touched, and what follows from it:
+//!
+//! ```text
+//!  role ──> its bindings ──> their subjects ──> (fixpoint) ──> whose priority moved
+//!    │           │                                                    │
+//!    └───────────┴────────> namespaces to count anew <──── pods ──────┘
+//! ```
+//!
+//! [`Ledger::snapshot`] hands out what is to be exported; unchanged namespaces are shared between
+//! snapshots. Only the task that owns the ledger calls these; readers of a whole ledger (reports) see it
+//! between two settled batches.
 
 mod change;
+mod graph;
+mod names;
+mod query;
+mod rows;
+mod settle;
+mod subjects;
+mod table;
+mod tally;
+mod watch;
 
 pub use change::{Change, FaultReason, ObjectRef, Problem, Severity, WatchEvent};
+pub use query::{
+    Attributes, BindingView, FindingView, Grant, PathStep, PodView, Question, RoleView, SecretView,
+    SubjectView, TokenSource, TokenView, Verdict,
+};
+pub use tally::{ByLevel, ByPriority, NamespaceBlock, RuleCount, Snapshot};
+pub use watch::WatchState;
+
+use crate::object::{Binding, Object, Origin, Pod, Resource, Role, ServiceAccount, Subject};
+use crate::rbac::{MASTERS, OLDEST, PackedRules, ServerVersion, shipped_roles};
+use crate::risk::{Catalogue, audience_accepted, secret_may_be_token_of};
+use names::{Names, Sym};
+use rows::{
+    AccountRow, AggregationRow, BindingRow, NamespaceRow, PodRow, PodShape, RoleRow, SecretRow,
+    SubjectKey, Times, TokenRow,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use subjects::{Subjects, namespace_of};
+use table::{Map, Part, RowId, Table};
+
+/// What the world behind the source is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum World {
+    /// A live cluster: taken as it is.
+    Cluster,
+    /// Manifests: default roles that the input lacks are the shipped ones, aggregation is computed.
+    Manifests,
+}
+
+/// What a ledger is set up with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Cluster or manifests.
+    pub world: World,
+    /// The server's version until the source tells it.
+    pub version: ServerVersion,
+    /// Audiences that the API server accepts beside none at all (catalogue D.2).
+    pub audiences: Vec<String>,
+}
+
+impl Settings {
+    /// The guess for clusters that do not tell.
+    pub const DEFAULT_AUDIENCE: &str = "https://kubernetes.default.svc.cluster.local";
+
+    /// With the default guesses.
+    pub fn new(world: World, version: ServerVersion) -> Settings {
+        Settings {
+            world,
+            version,
+            audiences: vec![Settings::DEFAULT_AUDIENCE.to_owned()],
+        }
+    }
+}
+
+/// A set of row numbers or names that wait to be settled.
+type Dirty<T> = std::collections::HashSet<T, foldhash::fast::RandomState>;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Ledger {
+    catalogue: Arc<Catalogue>,
+    settings: Settings,
+    names: Names,
+    roles: Table<RoleRow>,
+    bindings: Table<BindingRow>,
+    accounts: Table<AccountRow>,
+    namespaces: Table<NamespaceRow>,
+    pods: Table<PodRow>,
+    subjects: Subjects,
+    /// Bindings by the role they refer to: kind ClusterRole, namespace, name.
+    role_refs: Map<(bool, Sym, Sym), Vec<RowId>>,
+    /// Shapes of pods, shared between replicas.
+    shapes: std::collections::HashSet<Arc<PodShape>, foldhash::fast::RandomState>,
+    /// Live pods that carry a projected API token of the account.
+    carried: Map<(Sym, Sym), u32>,
+    /// Live pods that receive the Secret.
+    carried_secrets: Map<Sym, Map<Sym, u32>>,
+    /// Accounts that list a Secret, by namespace and Secret.
+    secret_owners: Map<(Sym, Sym), Vec<Sym>>,
+    /// Pods by node, with the number of live ones that can take it.
+    nodes: Map<Sym, NodePods>,
+    /// Some edge looks at single pods or nodes, so that any pod may matter to the fixpoint.
+    pod_edges: bool,
+    /// Edges that lead to Group system:masters, which makes it a subject.
+    masters_named: usize,
+    watches: [WatchState; 7],
+    /// Unreadable objects that the running relist has not named yet.
+    bad_before: [BTreeSet<(String, String)>; 7],
+    version_known: bool,
+    problems: Vec<Problem>,
+    skipped: BTreeMap<String, u64>,
+    blocks: BTreeMap<Arc<str>, Arc<NamespaceBlock>>,
+    rule_counts: tally::RuleCounts,
+    generation: u64,
+    dirty: DirtySets,
+}
+
+#[derive(Debug, Default)]
+struct NodePods {
+    pods: Vec<RowId>,
+    escapes: u32,
+}
+
+#[derive(Debug, Default)]
+struct DirtySets {
+    roles: Dirty<RowId>,
+    aggregation: bool,
+    /// Some role's worth or existence may have moved, for those that look at other roles.
+    dependents: bool,
+    bindings: Dirty<RowId>,
+    subjects: Dirty<RowId>,
+    namespaces: Dirty<Sym>,
+    nodes: Dirty<Sym>,
+    graph: bool,
+    everything: bool,
+    health: bool,
+}
+
+impl Ledger {
+    /// An empty one.
+    pub fn new(catalogue: Arc<Catalogue>, settings: Settings) -> Ledger {
+        let mut ledger = Ledger {
+            rule_counts: tally::RuleCounts::new(catalogue.rules.len()),
+            catalogue,
+            settings,
+            names: Names::default(),
+            roles: Table::default(),
+            bindings: Table::default(),
+            accounts: Table::default(),
+            namespaces: Table::default(),
+            pods: Table::default(),
+            subjects: Subjects::default(),
+            role_refs: Map::default(),
+            shapes: Default::default(),
+            carried: Map::default(),
+            carried_secrets: Map::default(),
+            secret_owners: Map::default(),
+            nodes: Map::default(),
+            pod_edges: false,
+            masters_named: 0,
+            watches: Default::default(),
+            bad_before: Default::default(),
+            version_known: false,
+            problems: Vec::new(),
+            skipped: BTreeMap::new(),
+            blocks: BTreeMap::new(),
+            generation: 0,
+            dirty: DirtySets::default(),
+        };
+        ledger.dirty.namespaces.insert(Sym::EMPTY);
+        ledger.ship_roles();
+        ledger
+    }
+
+    /// The rules in force.
+    pub fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
+    }
+
+    /// The server's version as assumed by the judgement.
+    pub fn version(&self) -> ServerVersion {
+        self.settings.version
+    }
+
+    /// What the source could not read or understand.
+    pub fn source_problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    /// Objects of other kinds, by `apiVersion/kind`.
+    pub fn skipped(&self) -> &BTreeMap<String, u64> {
+        &self.skipped
+    }
+
+    /// The watch of a resource.
+    pub fn watch(&self, resource: Resource) -> &WatchState {
+        &self.watches[resource as usize]
+    }
+
+    /// Every resource has synced once.
+    pub fn synced(&self) -> bool {
+        self.watches.iter().all(|w| w.synced)
+    }
+
+    /// Everything was read and decoded.
+    pub fn complete(&self) -> bool {
+        self.synced()
+            && self
+                .watches
+                .iter()
+                .all(|w| w.bad.is_empty() && !w.forbidden)
+            && !self.problems.iter().any(|p| p.severity == Severity::Error)
+    }
+
+    /// Takes one change in. Nothing is judged before [`Ledger::settle`].
+    pub fn apply(&mut self, change: Change) {
+        match change {
+            Change::Upsert(object) => self.upsert(object),
+            Change::Delete(object) => self.delete(&object),
+            Change::Bad { object, message } => self.bad(&object, message),
+            Change::RelistBegin(resource) => {
+                let part = part_of(resource);
+                self.bad_before[resource as usize] = self.watches[resource as usize]
+                    .bad
+                    .keys()
+                    .cloned()
+                    .collect();
+                match resource {
+                    Resource::ClusterRoles | Resource::Roles => self.roles.begin(part),
+                    Resource::ClusterRoleBindings | Resource::RoleBindings => {
+                        self.bindings.begin(part);
+                    }
+                    Resource::ServiceAccounts => self.accounts.begin(part),
+                    Resource::Pods => self.pods.begin(part),
+                    Resource::Namespaces => self.namespaces.begin(part),
+                }
+                self.dirty.health = true;
+            }
+            Change::RelistEnd(resource) => {
+                self.sweep(resource);
+                let watch = &mut self.watches[resource as usize];
+                watch.synced = true;
+                for key in std::mem::take(&mut self.bad_before[resource as usize]) {
+                    watch.bad.remove(&key);
+                }
+                self.dirty.health = true;
+            }
+            Change::Watch {
+                resource,
+                event,
+                at,
+            } => {
+                self.watches[resource as usize].note(&event, at);
+                self.dirty.health = true;
+            }
+            Change::Version(text) => {
+                let version = text.as_deref().and_then(ServerVersion::parse);
+                self.version_known = version.is_some();
+                let version = version.unwrap_or(OLDEST);
+                if version != self.settings.version {
+                    self.settings.version = version;
+                    self.dirty.everything = true;
+                }
+            }
+            Change::Problems(problems) => {
+                self.problems = problems;
+                self.dirty.health = true;
+            }
+            Change::Skipped(skipped) => {
+                self.skipped = skipped;
+                self.dirty.health = true;
+            }
+        }
+    }
+
+    fn upsert(&mut self, object: Object) {
+        let resource = object.resource();
+        let meta = object.meta();
+        if !self.watches[resource as usize].bad.is_empty() {
+            let key = (meta.namespace.clone(), meta.name.clone());
+            if self.watches[resource as usize].bad.remove(&key).is_some() {
+                self.dirty.health = true;
+            }
+        }
+        let namespace = self.names.intern(&meta.namespace);
+        let name = self.names.intern(&meta.name);
+        match object {
+            Object::Role(role) => self.put_role(namespace, name, role, false),
+            Object::Binding(binding) => self.put_binding(namespace, name, &binding),
+            Object::ServiceAccount(account) => self.put_account(namespace, name, &account),
+            Object::Pod(pod) => self.put_pod(namespace, name, &pod),
+            Object::Namespace(object) => {
+                let pod_security = object.pod_security.as_deref().map(|l| self.names.intern(l));
+                self.namespaces
+                    .put(namespace, name, NamespaceRow { pod_security });
+                self.dirty.namespaces.insert(name);
+            }
+        }
+    }
+
+    fn delete(&mut self, object: &ObjectRef) {
+        let key = (object.namespace.clone(), object.name.clone());
+        if self.watches[object.resource as usize]
+            .bad
+            .remove(&key)
+            .is_some()
+        {
+            self.dirty.health = true;
+        }
+        let (Some(namespace), Some(name)) = (
+            self.names.get(&object.namespace),
+            self.names.get(&object.name),
+        ) else {
+            return;
+        };
+        self.drop_row(object.resource, namespace, name);
+    }
+
+    fn bad(&mut self, object: &ObjectRef, message: String) {
+        let key = (object.namespace.clone(), object.name.clone());
+        self.bad_before[object.resource as usize].remove(&key);
+        self.watches[object.resource as usize]
+            .bad
+            .insert(key, message);
+        self.dirty.health = true;
+        let (Some(namespace), Some(name)) = (
+            self.names.get(&object.namespace),
+            self.names.get(&object.name),
+        ) else {
+            return;
+        };
+        match object.resource {
+            Resource::ClusterRoles | Resource::Roles => self.roles.touch(namespace, name),
+            Resource::ClusterRoleBindings | Resource::RoleBindings => {
+                self.bindings.touch(namespace, name);
+            }
+            Resource::ServiceAccounts => self.accounts.touch(namespace, name),
+            Resource::Pods => self.pods.touch(namespace, name),
+            Resource::Namespaces => self.namespaces.touch(namespace, name),
+        }
+    }
+
+    fn sweep(&mut self, resource: Resource) {
+        let part = part_of(resource);
+        let gone = match resource {
+            Resource::ClusterRoles | Resource::Roles => self.roles.unnamed(part),
+            Resource::ClusterRoleBindings | Resource::RoleBindings => self.bindings.unnamed(part),
+            Resource::ServiceAccounts => self.accounts.unnamed(part),
+            Resource::Pods => self.pods.unnamed(part),
+            Resource::Namespaces => self.namespaces.unnamed(part),
+        };
+        for (namespace, name) in gone {
+            self.drop_row(resource, namespace, name);
+        }
+    }
+
+    fn drop_row(&mut self, resource: Resource, namespace: Sym, name: Sym) {
+        match resource {
+            Resource::ClusterRoles | Resource::Roles => self.drop_role(namespace, name),
+            Resource::ClusterRoleBindings | Resource::RoleBindings => {
+                if let Some((id, row)) = self.bindings.remove(namespace, name) {
+                    self.unlink_binding(id, namespace, &row);
+                }
+            }
+            Resource::ServiceAccounts => self.drop_account(namespace, name),
+            Resource::Pods => {
+                if let Some((id, row)) = self.pods.remove(namespace, name) {
+                    self.unlink_pod(id, namespace, &row);
+                }
+            }
+            Resource::Namespaces => {
+                self.namespaces.remove(namespace, name);
+                self.dirty.namespaces.insert(name);
+            }
+        }
+    }
+
+    // === roles
+
+    /// In manifests, the default roles are there until the input has its own.
+    fn ship_roles(&mut self) {
+        if self.settings.world != World::Manifests {
+            return;
+        }
+        for role in shipped_roles(self.settings.version) {
+            let namespace = self.names.intern(&role.meta.namespace);
+            let name = self.names.intern(&role.meta.name);
+            self.put_role(namespace, name, role.clone(), true);
+        }
+    }
+
+    fn put_role(&mut self, namespace: Sym, name: Sym, role: Role, shipped: bool) {
+        let cluster = namespace == Sym::EMPTY;
+        let always = matches!(role.meta.name.as_str(), "admin" | "edit" | "view");
+        let rules = Arc::new(PackedRules::pack(&role.rules));
+        let mut row = RoleRow {
+            rules,
+            reaches: Arc::default(),
+            aggregated: cluster && (role.aggregation.is_some() || always),
+            aggregation: None,
+            shipped,
+            times: Times {
+                created: role.meta.created,
+                history: role.meta.history,
+            },
+            transient: role.meta.transient,
+            origin: role.meta.origin.map(Box::new),
+            gives: Default::default(),
+            wildcards: Box::default(),
+            depends: false,
+        };
+        if self.settings.world == World::Manifests
+            && cluster
+            && (!role.labels.is_empty() || role.aggregation.is_some())
+        {
+            row.aggregation = Some(Box::new(AggregationRow {
+                labels: role.labels,
+                selectors: role.aggregation,
+                written: role.rules,
+            }));
+        }
+        if let Some(old) = self
+            .roles
+            .find(namespace, name)
+            .and_then(|id| self.roles.get(id))
+        {
+            // only labels, annotations or times moved: the most frequent edit of all costs nothing
+            let same = old.rules == row.rules
+                && old.aggregated == row.aggregated
+                && old.shipped == row.shipped;
+            row.reaches = old.reaches.clone();
+            row.gives = old.gives;
+            row.wildcards = old.wildcards.clone();
+            row.depends = old.depends;
+            let aggregates = row.aggregation.is_some() || old.aggregation.is_some();
+            let (id, _) = self.roles.put(namespace, name, row);
+            self.dirty.aggregation |= aggregates;
+            if !same {
+                self.dirty.roles.insert(id);
+            }
+        } else {
+            self.dirty.aggregation |= row.aggregation.is_some();
+            let (id, _) = self.roles.put(namespace, name, row);
+            self.dirty.roles.insert(id);
+        }
+        self.dirty.namespaces.insert(namespace);
+    }
+
+    fn drop_role(&mut self, namespace: Sym, name: Sym) {
+        let Some(id) = self.roles.find(namespace, name) else {
+            return;
+        };
+        if self.roles.get(id).is_some_and(|r| r.shipped) {
+            self.roles.touch(namespace, name);
+            return;
+        }
+        let text = (
+            self.names.text(namespace).clone(),
+            self.names.text(name).clone(),
+        );
+        let default = (self.settings.world == World::Manifests)
+            .then(|| {
+                shipped_roles(self.settings.version)
+                    .iter()
+                    .find(|r| *r.meta.namespace == *text.0 && *r.meta.name == *text.1)
+            })
+            .flatten();
+        if let Some(role) = default {
+            self.put_role(namespace, name, role.clone(), true);
+            return;
+        }
+        if let Some((id, row)) = self.roles.remove(namespace, name) {
+            self.dirty.roles.remove(&id);
+            self.dirty.aggregation |= row.aggregation.is_some();
+            self.dirty.dependents = true;
+            self.dirty.namespaces.insert(namespace);
+            self.role_moved(namespace, name);
+        }
+    }
+
+    /// Whatever refers to this role must be judged anew.
+    fn role_moved(&mut self, namespace: Sym, name: Sym) {
+        let cluster = namespace == Sym::EMPTY;
+        if let Some(bindings) = self.role_refs.get(&(cluster, namespace, name)) {
+            self.dirty.bindings.extend(bindings.iter().copied());
+        }
+        self.dirty.namespaces.insert(namespace);
+    }
+
+    // === bindings
+
+    fn subject_key(&mut self, subject: &Subject) -> Option<SubjectKey> {
+        Some(match subject {
+            Subject::Group { name } => SubjectKey::Group(self.names.intern(name)),
+            Subject::User { name } => SubjectKey::User(self.names.intern(name)),
+            // an account without a namespace matches nobody
+            Subject::ServiceAccount { namespace, .. } if namespace.is_empty() => return None,
+            Subject::ServiceAccount { namespace, name } => {
+                SubjectKey::Account(self.names.intern(namespace), self.names.intern(name))
+            }
+        })
+    }
+
+    fn put_binding(&mut self, namespace: Sym, name: Sym, binding: &Binding) {
+        let subjects: Box<[SubjectKey]> = binding
+            .subjects
+            .iter()
+            .filter_map(|s| self.subject_key(s))
+            .collect();
+        let row = BindingRow {
+            cluster_role: binding.role.cluster,
+            role: self.names.intern(&binding.role.name),
+            subjects,
+            times: Times {
+                created: binding.meta.created,
+                history: binding.meta.history,
+            },
+            transient: binding.meta.transient,
+            origin: binding.meta.origin.clone().map(Box::new),
+        };
+        if let Some(id) = self.bindings.find(namespace, name)
+            && let Some(old) = self.bindings.get(id)
+            && old.cluster_role == row.cluster_role
+            && old.role == row.role
+            && old.subjects == row.subjects
+        {
+            self.bindings.put(namespace, name, row);
+            self.dirty.namespaces.insert(namespace);
+            return;
+        }
+        let linked = row.clone();
+        let (id, old) = self.bindings.put(namespace, name, row);
+        if let Some(old) = old {
+            self.unlink_binding(id, namespace, &old);
+        }
+        let reference = self.reference(namespace, linked.cluster_role, linked.role);
+        self.role_refs.entry(reference).or_default().push(id);
+        for key in &linked.subjects {
+            let (subject, _) = self.subjects.ensure(*key);
+            if let Some(row) = self.subjects.get_mut(subject)
+                && !row.bindings.contains(&id)
+            {
+                row.bindings.push(id);
+            }
+            self.dirty.namespaces.insert(namespace_of(*key));
+            self.dirty.graph = true;
+        }
+        self.dirty.bindings.insert(id);
+        self.dirty.namespaces.insert(namespace);
+        self.dirty.namespaces.insert(reference.1);
+    }
+
+    fn reference(&self, namespace: Sym, cluster_role: bool, role: Sym) -> (bool, Sym, Sym) {
+        (
+            cluster_role,
+            if cluster_role { Sym::EMPTY } else { namespace },
+            role,
+        )
+    }
+
+    fn unlink_binding(&mut self, id: RowId, namespace: Sym, row: &BindingRow) {
+        self.dirty.bindings.remove(&id);
+        let reference = self.reference(namespace, row.cluster_role, row.role);
+        if let Some(list) = self.role_refs.get_mut(&reference) {
+            list.retain(|other| *other != id);
+            if list.is_empty() {
+                self.role_refs.remove(&reference);
+            }
+        }
+        for key in &row.subjects {
+            let Some(subject) = self.subjects.find(*key) else {
+                continue;
+            };
+            if let Some(row) = self.subjects.get_mut(subject) {
+                row.bindings.retain(|b| *b != id);
+            }
+            self.subject_and_members_moved(*key);
+            self.release_subject(subject);
+            self.dirty.namespaces.insert(namespace_of(*key));
+        }
+        self.dirty.namespaces.insert(namespace);
+        self.dirty.namespaces.insert(reference.1);
+    }
+
+    // === subjects
+
+    /// A subject that nothing names any more goes.
+    fn release_subject(&mut self, id: RowId) {
+        let Some(row) = self.subjects.get(id) else {
+            return;
+        };
+        if !row.bindings.is_empty() {
+            return;
+        }
+        let stays = match row.key {
+            SubjectKey::Account(namespace, name) => self.accounts.find(namespace, name).is_some(),
+            SubjectKey::Group(name) => {
+                self.masters_named > 0 && **self.names.text(name) == *MASTERS
+            }
+            SubjectKey::User(_) => false,
+        };
+        if stays {
+            return;
+        }
+        let key = row.key;
+        self.forget_judgement(id);
+        self.dirty.subjects.remove(&id);
+        self.dirty.namespaces.insert(namespace_of(key));
+        self.subjects.remove(id);
+        self.dirty.graph = true;
+    }
+
+    // === service accounts
+
+    fn put_account(&mut self, namespace: Sym, name: Sym, account: &ServiceAccount) {
+        let secrets: Box<[Sym]> = account
+            .secrets
+            .iter()
+            .map(|s| self.names.intern(s))
+            .collect();
+        let row = AccountRow {
+            secrets: secrets.clone(),
+            created: account.meta.created,
+        };
+        let (_, old) = self.accounts.put(namespace, name, row);
+        let before = old.as_ref().map(|o| o.secrets.clone()).unwrap_or_default();
+        if before != secrets {
+            self.list_secrets(namespace, name, &before, &secrets);
+        }
+        let (id, new) = self.subjects.ensure(SubjectKey::Account(namespace, name));
+        if let Some(row) = self.subjects.get_mut(id) {
+            if new || !row.exists {
+                self.dirty.graph = true;
+                self.dirty.namespaces.insert(namespace);
+            }
+            row.exists = true;
+        }
+        if new {
+            self.dirty.subjects.insert(id);
+        }
+        if old.is_none() {
+            self.subject_row_exists(id, true);
+            self.bindings_of_subject_moved(id);
+        }
+    }
+
+    fn drop_account(&mut self, namespace: Sym, name: Sym) {
+        let Some((_, row)) = self.accounts.remove(namespace, name) else {
+            return;
+        };
+        self.list_secrets(namespace, name, &row.secrets, &[]);
+        self.dirty.namespaces.insert(namespace);
+        self.dirty.graph = true;
+        if let Some(id) = self.subjects.find(SubjectKey::Account(namespace, name)) {
+            self.subject_row_exists(id, false);
+            self.bindings_of_subject_moved(id);
+            self.release_subject(id);
+        }
+    }
+
+    fn subject_row_exists(&mut self, id: RowId, exists: bool) {
+        if let Some(row) = self.subjects.get_mut(id) {
+            row.exists = exists;
+        }
+    }
+
+    /// Bindings that name the account count as dangling or not: their namespaces count anew.
+    fn bindings_of_subject_moved(&mut self, id: RowId) {
+        let Some(row) = self.subjects.get(id) else {
+            return;
+        };
+        for binding in &row.bindings {
+            self.dirty.namespaces.insert(self.bindings.key(*binding).0);
+        }
+    }
+
+    fn list_secrets(&mut self, namespace: Sym, account: Sym, before: &[Sym], now: &[Sym]) {
+        for secret in before {
+            if let Some(owners) = self.secret_owners.get_mut(&(namespace, *secret)) {
+                owners.retain(|o| *o != account);
+                if owners.is_empty() {
+                    self.secret_owners.remove(&(namespace, *secret));
+                }
+            }
+        }
+        for secret in now {
+            let owners = self.secret_owners.entry((namespace, *secret)).or_default();
+            if !owners.contains(&account) {
+                owners.push(account);
+            }
+        }
+        self.dirty.namespaces.insert(namespace);
+        self.dirty.graph = true;
+    }
+
+    // === pods
+
+    fn put_pod(&mut self, namespace: Sym, name: Sym, pod: &Pod) {
+        let syms = |names: &mut Names, list: &[String]| -> Box<[Sym]> {
+            list.iter().map(|c| names.intern(c)).collect()
+        };
+        let names = &mut self.names;
+        let shape = PodShape {
+            account: names.intern(&pod.service_account),
+            workload: pod
+                .workload
+                .as_ref()
+                .map(|w| (names.intern(&w.kind), names.intern(&w.name))),
+            automount: pod.automount,
+            mirror: pod.mirror,
+            predicted: pod.predicted,
+            escape: pod.escape,
+            tokens: pod
+                .tokens
+                .iter()
+                .map(|t| TokenRow {
+                    accepted: audience_accepted(t.audience.as_deref(), &self.settings.audiences),
+                    at_default_path: t.at_default_path,
+                    containers: syms(names, &t.containers),
+                })
+                .collect(),
+            secrets: pod
+                .secrets
+                .iter()
+                .map(|s| SecretRow {
+                    name: names.intern(&s.name),
+                    source: s.source,
+                    containers: syms(names, &s.containers),
+                })
+                .collect(),
+        };
+        let shape = match self.shapes.get(&shape) {
+            Some(known) => known.clone(),
+            None => {
+                let shape = Arc::new(shape);
+                self.shapes.insert(shape.clone());
+                shape
+            }
+        };
+        let row = PodRow {
+            shape,
+            node: self.names.intern(&pod.node),
+            phase: pod.phase,
+        };
+        if let Some(old) = self
+            .pods
+            .find(namespace, name)
+            .and_then(|id| self.pods.get(id))
+            && old.node == row.node
+            && old.phase == row.phase
+            && Arc::ptr_eq(&old.shape, &row.shape)
+        {
+            self.pods.touch(namespace, name);
+            return;
+        }
+        self.dirty.graph |= self.pod_edges;
+        let linked = row.clone();
+        let (id, old) = self.pods.put(namespace, name, row);
+        if let Some(old) = old {
+            self.unlink_pod(id, namespace, &old);
+        }
+        self.dirty.namespaces.insert(namespace);
+        if linked.node != Sym::EMPTY {
+            let node = self.nodes.entry(linked.node).or_default();
+            node.pods.push(id);
+            node.escapes += u32::from(linked.live() && linked.shape.escape != 0);
+            self.dirty.nodes.insert(linked.node);
+        }
+        if linked.live() {
+            self.carry(namespace, &linked.shape, true);
+        }
+    }
+
+    fn unlink_pod(&mut self, id: RowId, namespace: Sym, row: &PodRow) {
+        self.dirty.graph |= self.pod_edges;
+        self.dirty.namespaces.insert(namespace);
+        if let Some(node) = self.nodes.get_mut(&row.node) {
+            if let Some(at) = node.pods.iter().position(|p| *p == id) {
+                node.pods.swap_remove(at);
+            }
+            node.escapes -= u32::from(row.live() && row.shape.escape != 0);
+            if node.pods.is_empty() {
+                self.nodes.remove(&row.node);
+            }
+            self.dirty.nodes.insert(row.node);
+        }
+        if row.live() {
+            self.carry(namespace, &row.shape, false);
+        }
+        if Arc::strong_count(&row.shape) == 2 {
+            // this row and the set of shapes
+            self.shapes.remove(&row.shape);
+        }
+    }
+
+    /// Counts what a live pod carries, up or down. Who carries a token at all is what edges look at.
+    fn carry(&mut self, namespace: Sym, shape: &PodShape, up: bool) {
+        let mut flipped = false;
+        if shape.tokens.iter().any(|t| t.accepted) && shape.account != Sym::EMPTY {
+            flipped |= count(&mut self.carried, (namespace, shape.account), up);
+        }
+        if !shape.secrets.is_empty() {
+            let secrets = self.carried_secrets.entry(namespace).or_default();
+            for secret in &shape.secrets {
+                flipped |= count(secrets, secret.name, up);
+            }
+            if secrets.is_empty() {
+                self.carried_secrets.remove(&namespace);
+            }
+        }
+        self.dirty.graph |= flipped;
+    }
+
+    /// The account whose legacy token the Secret is, as far as names tell (catalogue D.2).
+    fn secret_owners_of(&self, namespace: Sym, secret: Sym) -> Vec<Sym> {
+        if let Some(owners) = self.secret_owners.get(&(namespace, secret)) {
+            return owners.clone();
+        }
+        secret_may_be_token_of(self.names.text(secret))
+            .and_then(|account| self.names.get(account))
+            .filter(|a| {
+                self.subjects
+                    .find(SubjectKey::Account(namespace, *a))
+                    .is_some()
+            })
+            .into_iter()
+            .collect()
+    }
+
+    /// Does a live pod carry an API token of the account?
+    fn carried(&self, namespace: Sym, account: Sym) -> bool {
+        self.carried.contains_key(&(namespace, account))
+            || self.carried_secrets.get(&namespace).is_some_and(|secrets| {
+                secrets
+                    .keys()
+                    .any(|s| self.secret_owners_of(namespace, *s).contains(&account))
+            })
+    }
+
+    /// Accounts whose API token the pod carries, by name, without duplicates.
+    fn tokens_of(&self, namespace: Sym, shape: &PodShape) -> Vec<Sym> {
+        let mut out = Vec::new();
+        if shape.account != Sym::EMPTY && shape.tokens.iter().any(|t| t.accepted) {
+            out.push(shape.account);
+        }
+        for secret in &shape.secrets {
+            for owner in self.secret_owners_of(namespace, secret.name) {
+                if !out.contains(&owner) {
+                    out.push(owner);
+                }
+            }
+        }
+        out
+    }
+
+    /// Where an object of the input stands.
+    fn origin_of(origin: &Option<Box<Origin>>) -> Option<&Origin> {
+        origin.as_deref()
+    }
+
+    /// Names of subjects, roles and namespaces of a set of rows, for the collector of names.
+    fn collect_names(&mut self) {
+        if !self.names.crowded() {
+            return;
+        }
+        let mut names = std::mem::take(&mut self.names);
+        names.collect(|mark| {
+            for (_, ns, name, _) in self.roles.iter() {
+                mark(ns);
+                mark(name);
+            }
+            for (_, ns, name, row) in self.bindings.iter() {
+                [ns, name, row.role].into_iter().for_each(&mut *mark);
+                row.subjects.iter().for_each(|k| key_names(*k, mark));
+            }
+            for (_, ns, name, row) in self.accounts.iter() {
+                mark(ns);
+                mark(name);
+                row.secrets.iter().for_each(|s| mark(*s));
+            }
+            for (_, ns, name, row) in self.namespaces.iter() {
+                mark(ns);
+                mark(name);
+                row.pod_security.into_iter().for_each(&mut *mark);
+            }
+            for (_, ns, name, row) in self.pods.iter() {
+                [ns, name, row.node].into_iter().for_each(&mut *mark);
+            }
+            for shape in &self.shapes {
+                mark(shape.account);
+                shape.workload.iter().for_each(|(k, n)| {
+                    mark(*k);
+                    mark(*n);
+                });
+                shape
+                    .tokens
+                    .iter()
+                    .flat_map(|t| &t.containers)
+                    .for_each(|c| mark(*c));
+                for secret in &shape.secrets {
+                    mark(secret.name);
+                    secret.containers.iter().for_each(|c| mark(*c));
+                }
+            }
+            for (_, row) in self.subjects.iter() {
+                key_names(row.key, mark);
+                for edge in &row.edges {
+                    mark(edge.scope);
+                    rows_to_names(edge.to, mark);
+                }
+            }
+        });
+        self.names = names;
+    }
+}
+
+fn key_names(key: SubjectKey, mark: &mut dyn FnMut(Sym)) {
+    match key {
+        SubjectKey::Group(name) | SubjectKey::User(name) => mark(name),
+        SubjectKey::Account(namespace, name) => {
+            mark(namespace);
+            mark(name);
+        }
+    }
+}
+
+fn rows_to_names(to: rows::ToKey, mark: &mut dyn FnMut(Sym)) {
+    use rows::ToKey as T;
+    match to {
+        T::Accounts(a)
+        | T::Identities(a)
+        | T::User(a)
+        | T::Group(a)
+        | T::PodTokens(a)
+        | T::OwnNodeTokens(a)
+        | T::SecretOwners(a)
+        | T::Reaim(a) => mark(a),
+        T::Account(a, b)
+        | T::Identity(a, b)
+        | T::PodTokensOf(a, b)
+        | T::NodeTokens(a, b)
+        | T::SecretOwnersOf(a, b)
+        | T::ReaimOf(a, b) => {
+            mark(a);
+            mark(b);
+        }
+    }
+}
+
+/// Counts up or down; true when the count became or ceased to be zero.
+fn count<K: std::hash::Hash + Eq>(map: &mut Map<K, u32>, key: K, up: bool) -> bool {
+    if up {
+        let n = map.entry(key).or_default();
+        *n += 1;
+        return *n == 1;
+    }
+    match map.get_mut(&key) {
+        Some(n) if *n > 1 => {
+            *n -= 1;
+            false
+        }
+        Some(_) => {
+            map.remove(&key);
+            true
+        }
+        None => false,
+    }
+}
+
+fn part_of(resource: Resource) -> Part {
+    match resource {
+        Resource::ClusterRoles | Resource::ClusterRoleBindings | Resource::Namespaces => {
+            Part::Cluster
+        }
+        Resource::Roles | Resource::RoleBindings | Resource::ServiceAccounts | Resource::Pods => {
+            Part::Namespaced
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Who can become whom in the end: the least fixpoint of catalogue C.3.
+//!
+//! `effective(S) = max(own(S), min(cap, effective(T)) for every edge S → T)`. Subjects are taken from
+//! the highest priority down; whoever has an edge to a set that the subject belongs to rises, once a
+//! set and level. "Every account of namespace N" is one set, so the work is linear in subjects and
+//! edges. Values only rise within a run, so cycles end; every run starts from the own priorities, so a
+//! cycle that has lost its support falls.
+
+use super::Ledger;
+use super::names::Sym;
+use super::rows::{SubjectKey, ToKey};
+use super::table::{Map, RowId};
+use crate::risk::Priority;
+
+/// The outcome for one subject.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Effective {
+    pub(crate) priority: Priority,
+    /// The edge that raised it and the subject that edge led to; `None` when its own priority decides.
+    pub(crate) support: Option<(u32, RowId)>,
+}
+
+/// A subject that waits for a set to rise.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    subject: RowId,
+    edge: u32,
+    cap: Priority,
+}
+
+#[derive(Debug, Default)]
+struct Set {
+    waiting: Vec<Waiting>,
+    level: Priority,
+}
+
+/// The fixpoint over the ledger as it stands. The second value counts steps, for tests of its growth.
+pub(crate) fn fixpoint(ledger: &Ledger) -> (Vec<Effective>, u64) {
+    let subjects = &ledger.subjects;
+    let mut work = 0;
+    let mut sets: Map<ToKey, Set> = Map::default();
+    // sets that no key of a subject leads to: their members are listed
+    let mut listed: Vec<Set> = Vec::new();
+    let mut member_of: Map<RowId, Vec<usize>> = Map::default();
+    let mut list_of: Map<ToKey, usize> = Map::default();
+    let mut out = vec![Effective::default(); subjects.bound()];
+    let mut queues: [Vec<RowId>; 5] = Default::default();
+    for (id, row) in subjects.iter() {
+        work += 1;
+        out[id as usize].priority = row.own;
+        if row.own > Priority::None {
+            queues[row.own as usize].push(id);
+        }
+        for (i, edge) in row.edges.iter().enumerate() {
+            work += 1;
+            let waiting = Waiting {
+                subject: id,
+                edge: i as u32,
+                cap: edge.cap,
+            };
+            if !members_are_listed(edge.to) {
+                sets.entry(edge.to).or_default().waiting.push(waiting);
+                continue;
+            }
+            let own_nodes = matches!(edge.to, ToKey::OwnNodeTokens(_));
+            let known = (!own_nodes)
+                .then(|| list_of.get(&edge.to).copied())
+                .flatten();
+            let at = known.unwrap_or_else(|| {
+                listed.push(Set::default());
+                let at = listed.len() - 1;
+                for member in ledger.members(edge.to, row.key) {
+                    work += 1;
+                    member_of.entry(member).or_default().push(at);
+                }
+                if !own_nodes {
+                    list_of.insert(edge.to, at);
+                }
+                at
+            });
+            listed[at].waiting.push(waiting);
+        }
+    }
+    let pod_sets = sets.keys().any(|k| matches!(k, ToKey::PodTokens(_)));
+    for level in (Priority::Low as usize..=Priority::Critical as usize).rev() {
+        let priority = Priority::ALL[level];
+        let mut next = 0;
+        while next < queues[level].len() {
+            let id = queues[level][next];
+            next += 1;
+            work += 1;
+            if out[id as usize].priority != priority {
+                continue; // it rose past this level since
+            }
+            let Some(row) = subjects.get(id) else {
+                continue;
+            };
+            let mut rise = |set: &mut Set| {
+                if set.level >= priority {
+                    return;
+                }
+                set.level = priority;
+                for w in &set.waiting {
+                    work += 1;
+                    let to = priority.min(w.cap);
+                    let target = &mut out[w.subject as usize];
+                    if w.subject != id && to > target.priority {
+                        *target = Effective {
+                            priority: to,
+                            support: Some((w.edge, id)),
+                        };
+                        queues[to as usize].push(w.subject);
+                    }
+                }
+            };
+            if !sets.is_empty() {
+                keys_of(ledger, row.key, row.exists, pod_sets, |key| {
+                    if let Some(set) = sets.get_mut(&key) {
+                        rise(set);
+                    }
+                });
+            }
+            for at in member_of.get(&id).into_iter().flatten() {
+                rise(&mut listed[*at]);
+            }
+        }
+    }
+    (out, work)
+}
+
+/// Sets whose members do not follow from a subject's own key.
+fn members_are_listed(to: ToKey) -> bool {
+    matches!(
+        to,
+        ToKey::PodTokensOf(..)
+            | ToKey::NodeTokens(..)
+            | ToKey::OwnNodeTokens(_)
+            | ToKey::SecretOwners(_)
+            | ToKey::SecretOwnersOf(..)
+            | ToKey::Reaim(_)
+            | ToKey::ReaimOf(..)
+    )
+}
+
+/// The sets that a subject belongs to by its key.
+fn keys_of(
+    ledger: &Ledger,
+    key: SubjectKey,
+    exists: bool,
+    pod_sets: bool,
+    mut each: impl FnMut(ToKey),
+) {
+    match key {
+        SubjectKey::User(name) => each(ToKey::User(name)),
+        SubjectKey::Group(name) => each(ToKey::Group(name)),
+        SubjectKey::Account(namespace, name) => {
+            for scope in [namespace, Sym::STAR] {
+                each(ToKey::Identities(scope));
+                each(ToKey::Identity(scope, name));
+                if exists {
+                    each(ToKey::Accounts(scope));
+                    each(ToKey::Account(scope, name));
+                }
+            }
+            if pod_sets && ledger.carried(namespace, name) {
+                each(ToKey::PodTokens(namespace));
+                each(ToKey::PodTokens(Sym::STAR));
+            }
+        }
+    }
+}

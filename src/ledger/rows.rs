@@ -1,0 +1,195 @@
+//! The rows: slim, interned, nothing of an object that the judgement does not use.
+
+use super::names::Sym;
+use super::table::RowId;
+use crate::object::{LabelSelector, Origin, Phase, PolicyRule, SecretSource};
+use crate::rbac::PackedRules;
+use crate::risk::{Priority, Reaches, RuleId, Status};
+use std::sync::Arc;
+
+/// When an object came to be and last changed in what matters (contract §5).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Times {
+    /// creationTimestamp, Unix seconds.
+    pub(crate) created: Option<i64>,
+    /// Latest managedFields time of what matters.
+    pub(crate) history: Option<i64>,
+}
+
+/// Priorities of the same rules in the three places: cluster-wide, in kube-system, in an ordinary namespace.
+pub(crate) type InPlaces = [Priority; 3];
+
+/// A Role or ClusterRole.
+#[derive(Clone, Debug)]
+pub(crate) struct RoleRow {
+    pub(crate) rules: Arc<PackedRules>,
+    pub(crate) reaches: Arc<Reaches>,
+    /// It has an aggregationRule, or is one of the three that always have.
+    pub(crate) aggregated: bool,
+    /// Labels and selectors, kept where aggregation is ours to do (manifests).
+    pub(crate) aggregation: Option<Box<AggregationRow>>,
+    /// Shipped in the binary, not part of the input.
+    pub(crate) shipped: bool,
+    pub(crate) times: Times,
+    pub(crate) transient: bool,
+    pub(crate) origin: Option<Box<Origin>>,
+    /// What the rules give. A Role has the same value in all three.
+    pub(crate) gives: InPlaces,
+    /// The same for each rule with a wildcard alone.
+    pub(crate) wildcards: Box<[InPlaces]>,
+    /// `gives` looked at other roles.
+    pub(crate) depends: bool,
+}
+
+/// What aggregation needs of a ClusterRole.
+#[derive(Clone, Debug)]
+pub(crate) struct AggregationRow {
+    pub(crate) labels: Vec<(String, String)>,
+    pub(crate) selectors: Option<Vec<LabelSelector>>,
+    /// The rules as written.
+    pub(crate) written: Vec<PolicyRule>,
+}
+
+/// Who a subject is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum SubjectKey {
+    Group(Sym),
+    Account(Sym, Sym),
+    User(Sym),
+}
+
+/// A RoleBinding or ClusterRoleBinding.
+#[derive(Clone, Debug)]
+pub(crate) struct BindingRow {
+    pub(crate) cluster_role: bool,
+    pub(crate) role: Sym,
+    pub(crate) subjects: Box<[SubjectKey]>,
+    pub(crate) times: Times,
+    pub(crate) transient: bool,
+    pub(crate) origin: Option<Box<Origin>>,
+}
+
+/// A ServiceAccount object.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct AccountRow {
+    pub(crate) secrets: Box<[Sym]>,
+    pub(crate) created: Option<i64>,
+}
+
+/// A Namespace object.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct NamespaceRow {
+    pub(crate) pod_security: Option<Sym>,
+}
+
+/// What pods of one template have in common; replicas share it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct PodShape {
+    pub(crate) account: Sym,
+    pub(crate) workload: Option<(Sym, Sym)>,
+    pub(crate) automount: Option<bool>,
+    pub(crate) mirror: bool,
+    pub(crate) predicted: bool,
+    pub(crate) escape: u8,
+    pub(crate) tokens: Box<[TokenRow]>,
+    pub(crate) secrets: Box<[SecretRow]>,
+}
+
+/// A projected token that containers mount.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct TokenRow {
+    pub(crate) accepted: bool,
+    pub(crate) at_default_path: bool,
+    pub(crate) containers: Box<[Sym]>,
+}
+
+/// A Secret that containers receive.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct SecretRow {
+    pub(crate) name: Sym,
+    pub(crate) source: SecretSource,
+    pub(crate) containers: Box<[Sym]>,
+}
+
+/// A Pod.
+#[derive(Clone, Debug)]
+pub(crate) struct PodRow {
+    pub(crate) shape: Arc<PodShape>,
+    pub(crate) node: Sym,
+    pub(crate) phase: Phase,
+}
+
+impl PodRow {
+    /// Not Succeeded and not Failed.
+    pub(crate) fn live(&self) -> bool {
+        !self.phase.terminal()
+    }
+}
+
+/// An [`crate::risk::Edge`] with interned names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct EdgeRow {
+    pub(crate) rule: RuleId,
+    pub(crate) cap: Priority,
+    pub(crate) scope: Sym,
+    pub(crate) to: ToKey,
+}
+
+/// An [`crate::risk::To`] with interned names; a scope is a namespace or [`Sym::STAR`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum ToKey {
+    Accounts(Sym),
+    Account(Sym, Sym),
+    Identities(Sym),
+    Identity(Sym, Sym),
+    User(Sym),
+    Group(Sym),
+    PodTokens(Sym),
+    PodTokensOf(Sym, Sym),
+    NodeTokens(Sym, Sym),
+    OwnNodeTokens(Sym),
+    SecretOwners(Sym),
+    SecretOwnersOf(Sym, Sym),
+    Reaim(Sym),
+    ReaimOf(Sym, Sym),
+}
+
+/// A subject.
+#[derive(Clone, Debug)]
+pub(crate) struct SubjectRow {
+    pub(crate) key: SubjectKey,
+    /// Bindings that name it, in no order, without duplicates.
+    pub(crate) bindings: Vec<RowId>,
+    /// The ServiceAccount object exists; true for users and groups.
+    pub(crate) exists: bool,
+    pub(crate) own: Priority,
+    pub(crate) effective: Priority,
+    pub(crate) status: Status,
+    /// Own priority up to which the shipped pairs answer for it.
+    pub(crate) covered: Option<Priority>,
+    /// Rules that match it, each at its highest priority.
+    pub(crate) rules: Box<[(RuleId, Priority)]>,
+    pub(crate) edges: Box<[EdgeRow]>,
+    /// The edge that raised it and the subject that it leads to.
+    pub(crate) support: Option<(u32, RowId)>,
+    /// Its judgement looked at other roles.
+    pub(crate) depends: bool,
+}
+
+impl SubjectRow {
+    pub(crate) fn new(key: SubjectKey) -> SubjectRow {
+        SubjectRow {
+            key,
+            bindings: Vec::new(),
+            exists: !matches!(key, SubjectKey::Account(..)),
+            own: Priority::None,
+            effective: Priority::None,
+            status: Status::Open,
+            covered: None,
+            rules: Box::default(),
+            edges: Box::default(),
+            support: None,
+            depends: false,
+        }
+    }
+}

@@ -1,0 +1,843 @@
+//! Judges what changes touched, and what follows from it, in the order of the module's picture.
+
+use super::graph::{self, Effective};
+use super::names::Sym;
+use super::rows::{EdgeRow, InPlaces, RoleRow, SubjectKey, ToKey};
+use super::subjects::namespace_of;
+use super::table::{Map, RowId};
+use super::{Ledger, World};
+use crate::object::Subject;
+use crate::rbac::{MASTERS, Members, PackedRules, aggregated_rules, implicit_groups, members_of};
+use crate::risk::{
+    Assessment, Context, Edge, Held, Pair, Priority, Reaches, RuleId, Scope, Status, To, assess,
+    builtin_pairs,
+};
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What other roles are worth, for the judgement of one subject or role; remembers whether it was asked.
+struct Others<'a> {
+    ledger: &'a Ledger,
+    asked: Cell<bool>,
+}
+
+impl Context for Others<'_> {
+    fn role_priority(&self, cluster_role: bool, name: &str, scope: &Scope) -> Option<Priority> {
+        self.asked.set(true);
+        self.ledger.role_gives(cluster_role, name, scope)
+    }
+
+    fn strongest_role(&self, namespace: &str) -> Priority {
+        self.asked.set(true);
+        let Some(ns) = self.ledger.names.get(namespace) else {
+            return Priority::None;
+        };
+        let roles = self.ledger.roles.in_namespace(ns);
+        roles
+            .map(|(_, _, row)| row.gives[0])
+            .max()
+            .unwrap_or_default()
+    }
+
+    fn namespaces_with_role(&self, name: &str) -> Vec<Arc<str>> {
+        self.asked.set(true);
+        let Some(name) = self.ledger.names.get(name) else {
+            return Vec::new();
+        };
+        self.ledger
+            .roles
+            .namespaces()
+            .filter(|ns| *ns != Sym::EMPTY && self.ledger.roles.find(*ns, name).is_some())
+            .map(|ns| self.ledger.names.text(ns).clone())
+            .collect()
+    }
+}
+
+/// The namespace that stands for the privileged ones, and one that stands for all others.
+const PRIVILEGED: &str = "kube-system";
+const ORDINARY: &str = "zz-any-namespace";
+
+impl Ledger {
+    /// Judges anew what was touched. Returns whether anything that is exported may differ.
+    pub fn settle(&mut self) -> bool {
+        let dirty = &self.dirty;
+        let quiet = !dirty.everything
+            && !dirty.graph
+            && !dirty.dependents
+            && !dirty.aggregation
+            && !dirty.health
+            && dirty.roles.is_empty()
+            && dirty.bindings.is_empty()
+            && dirty.subjects.is_empty()
+            && dirty.namespaces.is_empty()
+            && dirty.nodes.is_empty();
+        if quiet {
+            return false;
+        }
+        if std::mem::take(&mut self.dirty.everything) {
+            self.dirty
+                .roles
+                .extend(self.roles.iter().map(|(id, ..)| id));
+            self.dirty
+                .subjects
+                .extend(self.subjects.iter().map(|(id, _)| id));
+            self.dirty
+                .bindings
+                .extend(self.bindings.iter().map(|(id, ..)| id));
+        }
+        if std::mem::take(&mut self.dirty.aggregation) {
+            self.aggregate();
+        }
+        self.compile_roles();
+        self.settle_dependents();
+        for binding in std::mem::take(&mut self.dirty.bindings) {
+            let (namespace, _) = self.bindings.key(binding);
+            self.dirty.namespaces.insert(namespace);
+            let Some(row) = self.bindings.get(binding) else {
+                continue;
+            };
+            for key in row.subjects.clone() {
+                self.subject_and_members_moved(key);
+            }
+        }
+        self.judge_subjects();
+        if std::mem::take(&mut self.dirty.graph) {
+            self.settle_graph();
+        }
+        self.count_namespaces();
+        self.dirty.health = false;
+        self.generation += 1;
+        self.collect_names();
+        true
+    }
+
+    // === roles
+
+    /// Fills aggregated ClusterRoles of manifests (catalogue A.5, contract §3). What the input gives
+    /// rules is left alone; shipped ones hold their own already and take up the input's.
+    fn aggregate(&mut self) {
+        if self.settings.world != World::Manifests {
+            return;
+        }
+        let role_of = |ledger: &Ledger, id: RowId, name: Sym, row: &RoleRow| {
+            let aggregation = row.aggregation.as_ref()?;
+            let object = crate::object::Role {
+                meta: crate::object::Meta {
+                    name: ledger.names.text(name).to_string(),
+                    ..Default::default()
+                },
+                labels: aggregation.labels.clone(),
+                aggregation: aggregation.selectors.clone(),
+                rules: aggregation.written.clone(),
+            };
+            Some((id, object, row.shipped))
+        };
+        let roles: Vec<(RowId, crate::object::Role, bool)> = self
+            .roles
+            .in_namespace(Sym::EMPTY)
+            .filter_map(|(id, name, row)| role_of(self, id, name, row))
+            .collect();
+        let mut rules: Map<RowId, Vec<crate::object::PolicyRule>> = roles
+            .iter()
+            .map(|(id, role, _)| (*id, role.rules.clone()))
+            .collect();
+        // aggregated roles feed one another (view → edit → admin): as many rounds as it takes
+        for _ in 0..roles.len() {
+            let mut moved = false;
+            for (id, role, shipped) in &roles {
+                if role.aggregation.is_none() || (!shipped && !role.rules.is_empty()) {
+                    continue;
+                }
+                let others = roles
+                    .iter()
+                    .filter(|(_, other, other_shipped)| {
+                        !shipped || !other_shipped || other.aggregation.is_some()
+                    })
+                    .map(|(other, role, _)| (role, rules[other].clone()));
+                let sum = aggregated_rules(role, others);
+                if rules[id].len() != sum.len() {
+                    rules.insert(*id, sum);
+                    moved = true;
+                }
+            }
+            if !moved {
+                break;
+            }
+        }
+        for (id, _, _) in &roles {
+            let packed = PackedRules::pack(&rules[id]);
+            let Some(row) = self.roles.get_mut(*id) else {
+                continue;
+            };
+            if *row.rules != packed {
+                row.rules = Arc::new(packed);
+                self.dirty.roles.insert(*id);
+            }
+        }
+    }
+
+    /// Compiles the touched roles; those whose power moved touch their bindings.
+    fn compile_roles(&mut self) {
+        for id in std::mem::take(&mut self.dirty.roles) {
+            let Some(row) = self.roles.get(id) else {
+                continue;
+            };
+            let (namespace, name) = self.roles.key(id);
+            let rules = row.rules.unpack();
+            let reaches = Reaches::of(&self.catalogue.vocabulary, &rules);
+            let (gives, depends) = self.gives(namespace, name, &reaches);
+            let wildcards: Box<[InPlaces]> = rules
+                .iter()
+                .filter(|r| is_wildcard(r))
+                .map(|r| {
+                    let one = Reaches::of(&self.catalogue.vocabulary, std::slice::from_ref(r));
+                    self.gives(namespace, name, &one).0
+                })
+                .collect();
+            let Some(row) = self.roles.get_mut(id) else {
+                continue;
+            };
+            row.reaches = Arc::new(reaches);
+            row.gives = gives;
+            row.wildcards = wildcards;
+            row.depends = depends;
+            self.dirty.dependents = true;
+            self.role_moved(namespace, name);
+        }
+    }
+
+    /// What rules alone give in the three places; a Role lies in one.
+    fn gives(&self, namespace: Sym, name: Sym, reaches: &Reaches) -> (InPlaces, bool) {
+        let others = Others {
+            ledger: self,
+            asked: Cell::new(false),
+        };
+        let one = |place: Option<&str>| {
+            self.alone(namespace == Sym::EMPTY, name, reaches, place, &others)
+                .own()
+        };
+        let gives = if namespace == Sym::EMPTY {
+            [one(None), one(Some(PRIVILEGED)), one(Some(ORDINARY))]
+        } else {
+            [one(Some(&self.names.text(namespace).clone())); 3]
+        };
+        (gives, others.asked.get())
+    }
+
+    fn alone(
+        &self,
+        cluster_role: bool,
+        name: Sym,
+        reaches: &Reaches,
+        place: Option<&str>,
+        others: &dyn Context,
+    ) -> Assessment {
+        let held = [Held {
+            namespace: place.map(Arc::from),
+            cluster_role,
+            role: self.names.text(name).clone(),
+            reaches: Some(reaches),
+            aggregated: false,
+            direct: false,
+            baseline: false,
+        }];
+        let nobody = Subject::User {
+            name: String::new(),
+        };
+        assess(
+            &self.catalogue,
+            self.settings.version,
+            &nobody,
+            &held,
+            others,
+            false,
+        )
+    }
+
+    /// The findings of a role's rules alone at a scope.
+    pub(super) fn alone_at(&self, id: RowId, scope: Option<Sym>) -> Assessment {
+        let Some(row) = self.roles.get(id) else {
+            return Assessment::default();
+        };
+        let (namespace, name) = self.roles.key(id);
+        let others = Others {
+            ledger: self,
+            asked: Cell::new(false),
+        };
+        let place = scope.map(|s| self.names.text(s).clone());
+        self.alone(
+            namespace == Sym::EMPTY,
+            name,
+            &row.reaches,
+            place.as_deref(),
+            &others,
+        )
+    }
+
+    /// The highest finding of a role at a scope; `None` when there is no such role.
+    pub(super) fn role_gives(
+        &self,
+        cluster_role: bool,
+        name: &str,
+        scope: &Scope,
+    ) -> Option<Priority> {
+        let name = self.names.get(name)?;
+        let namespace = match (cluster_role, scope) {
+            (true, _) => Sym::EMPTY,
+            (false, Scope::Namespace(ns)) => self.names.get(ns)?,
+            (false, Scope::Cluster) => return None,
+        };
+        let id = self.roles.find(namespace, name)?;
+        Some(self.row_gives(id, scope))
+    }
+
+    fn row_gives(&self, id: RowId, scope: &Scope) -> Priority {
+        let Some(row) = self.roles.get(id) else {
+            return Priority::None;
+        };
+        let at = |place: usize| row.gives[place];
+        match scope {
+            Scope::Cluster => at(0),
+            Scope::Namespace(_) if self.roles.key(id).0 != Sym::EMPTY => at(0),
+            Scope::Namespace(ns) if &**ns == PRIVILEGED => at(1),
+            Scope::Namespace(ns)
+                if self.catalogue.privileged(ns) || self.names_a_namespace(&row.reaches) =>
+            {
+                self.alone_at(id, self.names.get(ns)).own()
+            }
+            Scope::Namespace(_) => at(2),
+        }
+    }
+
+    /// The rules are limited to names of Namespaces: then what they give depends on which it is.
+    fn names_a_namespace(&self, reaches: &Reaches) -> bool {
+        reaches.plain.named().iter().any(|(perm, _)| {
+            matches!(
+                &self.catalogue.vocabulary.permission(*perm).target,
+                crate::rbac::Target::Resource { group, resource, .. }
+                    if group.is_empty() && resource == "namespaces"
+            )
+        })
+    }
+
+    /// What a binding's role gives where the binding lies.
+    pub(super) fn binding_gives(&self, id: RowId) -> Option<Priority> {
+        let row = self.bindings.get(id)?;
+        let (namespace, _) = self.bindings.key(id);
+        let (_, home, name) = self.reference(namespace, row.cluster_role, row.role);
+        let role = self.roles.find(home, name)?;
+        Some(self.row_gives(role, &self.scope(namespace)))
+    }
+
+    pub(super) fn scope(&self, namespace: Sym) -> Scope {
+        match namespace {
+            Sym::EMPTY => Scope::Cluster,
+            ns => Scope::Namespace(self.names.text(ns).clone()),
+        }
+    }
+
+    /// Roles and subjects whose judgement looks at other roles (named `bind`): all of them anew, from
+    /// nothing upwards, so that two roles that only hold each other up fall.
+    fn settle_dependents(&mut self) {
+        if !std::mem::take(&mut self.dirty.dependents) {
+            return;
+        }
+        let roles: Vec<RowId> = self
+            .roles
+            .iter()
+            .filter(|(.., r)| r.depends)
+            .map(|(id, ..)| id)
+            .collect();
+        let before: Vec<InPlaces> = roles
+            .iter()
+            .filter_map(|id| self.roles.get(*id))
+            .map(|r| r.gives)
+            .collect();
+        for id in &roles {
+            if let Some(row) = self.roles.get_mut(*id) {
+                row.gives = Default::default();
+            }
+        }
+        loop {
+            let mut moved = false;
+            for id in &roles {
+                let (namespace, name) = self.roles.key(*id);
+                let Some(row) = self.roles.get(*id) else {
+                    continue;
+                };
+                let gives = self.gives(namespace, name, &row.reaches.clone()).0;
+                if let Some(row) = self.roles.get_mut(*id)
+                    && row.gives != gives
+                {
+                    row.gives = gives;
+                    moved = true;
+                }
+            }
+            if !moved {
+                break;
+            }
+        }
+        for (id, before) in roles.iter().zip(before) {
+            if self.roles.get(*id).is_some_and(|r| r.gives != before) {
+                let (namespace, name) = self.roles.key(*id);
+                self.role_moved(namespace, name);
+            }
+        }
+        self.dirty.subjects.extend(
+            self.subjects
+                .iter()
+                .filter(|(_, r)| r.depends)
+                .map(|(id, _)| id),
+        );
+    }
+
+    // === subjects
+
+    /// The subject and, for a group that others implicitly have, all of those.
+    pub(super) fn subject_and_members_moved(&mut self, key: SubjectKey) {
+        if let Some(id) = self.subjects.find(key) {
+            self.dirty.subjects.insert(id);
+        }
+        let SubjectKey::Group(name) = key else { return };
+        let account_group = |ledger: &Ledger, key: SubjectKey| match key {
+            SubjectKey::Group(g) => ledger.names.text(g).starts_with("system:serviceaccounts:"),
+            _ => false,
+        };
+        let members: Vec<RowId> = match members_of(self.names.text(name)) {
+            Members::None => return,
+            Members::Authenticated => self.subjects.iter().map(|(id, _)| id).collect(),
+            Members::Anonymous => {
+                let anonymous = self.names.get("system:anonymous").map(SubjectKey::User);
+                anonymous
+                    .and_then(|k| self.subjects.find(k))
+                    .into_iter()
+                    .collect()
+            }
+            Members::Accounts => self
+                .subjects
+                .iter()
+                .filter(|(_, r)| {
+                    matches!(r.key, SubjectKey::Account(..)) || account_group(self, r.key)
+                })
+                .map(|(id, _)| id)
+                .collect(),
+            Members::AccountsOf(namespace) => match self.names.get(&namespace) {
+                Some(ns) => self.subjects.in_namespace(ns).map(|(id, _)| id).collect(),
+                None => return,
+            },
+        };
+        self.dirty.subjects.extend(members);
+    }
+
+    /// The subject a key stands for.
+    pub(super) fn subject(&self, key: SubjectKey) -> Subject {
+        let text = |sym: Sym| self.names.text(sym).to_string();
+        match key {
+            SubjectKey::Group(name) => Subject::Group { name: text(name) },
+            SubjectKey::User(name) => Subject::User { name: text(name) },
+            SubjectKey::Account(namespace, name) => Subject::ServiceAccount {
+                namespace: text(namespace),
+                name: text(name),
+            },
+        }
+    }
+
+    /// The bindings that apply to a subject: those that name it, then those of its implicit groups.
+    pub(super) fn bindings_of(&self, subject: &Subject, key: SubjectKey) -> Vec<(RowId, bool)> {
+        let named = |key: SubjectKey| {
+            let row = self.subjects.find(key).and_then(|id| self.subjects.get(id));
+            row.map(|r| r.bindings.as_slice()).unwrap_or_default()
+        };
+        let mut out: Vec<(RowId, bool)> = named(key).iter().map(|b| (*b, true)).collect();
+        for group in implicit_groups(subject) {
+            let Some(group) = self.names.get(&group) else {
+                continue;
+            };
+            for binding in named(SubjectKey::Group(group)) {
+                if !out.iter().any(|(b, _)| b == binding) {
+                    out.push((*binding, false));
+                }
+            }
+        }
+        out
+    }
+
+    pub(super) fn role_of(&self, binding: RowId) -> Option<RowId> {
+        let row = self.bindings.get(binding)?;
+        let (namespace, _) = self.bindings.key(binding);
+        let (_, home, name) = self.reference(namespace, row.cluster_role, row.role);
+        self.roles.find(home, name)
+    }
+
+    /// The table's pair of a binding and a subject, with the recorded priority.
+    pub(super) fn listed_pair(&self, binding: RowId, subject: &Subject) -> Option<Priority> {
+        let row = self.bindings.get(binding)?;
+        let pair = Pair {
+            namespace: self.names.text(self.bindings.key(binding).0).to_string(),
+            cluster_role: row.cluster_role,
+            role: self.names.text(row.role).to_string(),
+            subject: subject.clone(),
+        };
+        builtin_pairs().get(&pair).copied()
+    }
+
+    pub(super) fn held(&self, subject: &Subject, bindings: &[(RowId, bool)]) -> Vec<Held<'_>> {
+        bindings
+            .iter()
+            .filter_map(|(binding, direct)| {
+                let row = self.bindings.get(*binding)?;
+                let (namespace, _) = self.bindings.key(*binding);
+                let role = self.role_of(*binding).and_then(|id| self.roles.get(id));
+                let everyone =
+                    *direct && matches!(subject, Subject::Group { .. } | Subject::User { .. });
+                let baseline = everyone
+                    && self.listed_pair(*binding, subject).is_some_and(|recorded| {
+                        self.binding_gives(*binding).unwrap_or_default() <= recorded
+                    });
+                Some(Held {
+                    namespace: (namespace != Sym::EMPTY)
+                        .then(|| self.names.text(namespace).clone()),
+                    cluster_role: row.cluster_role,
+                    role: self.names.text(row.role).clone(),
+                    reaches: role.map(|r| &*r.reaches),
+                    aggregated: role.is_some_and(|r| r.aggregated),
+                    direct: *direct,
+                    baseline,
+                })
+            })
+            .collect()
+    }
+
+    /// The judgement of one subject; the second value tells whether it looked at other roles.
+    pub(super) fn judgement(&self, key: SubjectKey, explain: bool) -> (Assessment, bool) {
+        let subject = self.subject(key);
+        let bindings = self.bindings_of(&subject, key);
+        self.judgement_with(&subject, &bindings, explain)
+    }
+
+    pub(super) fn judgement_with(
+        &self,
+        subject: &Subject,
+        bindings: &[(RowId, bool)],
+        explain: bool,
+    ) -> (Assessment, bool) {
+        let held = self.held(subject, bindings);
+        let others = Others {
+            ledger: self,
+            asked: Cell::new(false),
+        };
+        let version = self.settings.version;
+        let got = assess(&self.catalogue, version, subject, &held, &others, explain);
+        (got, others.asked.get())
+    }
+
+    /// The priority up to which the shipped pairs answer for a subject (contract §3).
+    fn covered(&self, key: SubjectKey, whole: &Assessment) -> Option<Priority> {
+        let subject = self.subject(key);
+        let bindings = self.bindings_of(&subject, key);
+        let recorded = bindings
+            .iter()
+            .filter(|(_, direct)| *direct)
+            .filter_map(|(b, _)| self.listed_pair(*b, &subject))
+            .max()?;
+        let listed: Vec<(RowId, bool)> = bindings
+            .iter()
+            .filter(|(b, direct)| {
+                if *direct {
+                    return self.listed_pair(*b, &subject).is_some();
+                }
+                implicit_groups(&subject)
+                    .into_iter()
+                    .any(|g| self.listed_pair(*b, &Subject::Group { name: g }).is_some())
+            })
+            .copied()
+            .collect();
+        if listed.len() != bindings.len()
+            && !self
+                .judgement_with(&subject, &listed, false)
+                .0
+                .same_power(whole)
+        {
+            return None;
+        }
+        (whole.own() <= recorded).then_some(recorded)
+    }
+
+    fn judge_subjects(&mut self) {
+        let touched = std::mem::take(&mut self.dirty.subjects);
+        // accounts that nothing names hold what their namespace's groups hold: judged once each
+        let mut plain: BTreeMap<Sym, (Assessment, bool)> = BTreeMap::new();
+        for id in touched {
+            let Some(row) = self.subjects.get(id) else {
+                continue;
+            };
+            let key = row.key;
+            let (judged, depends) = match key {
+                SubjectKey::Account(namespace, _) if row.bindings.is_empty() => plain
+                    .entry(namespace)
+                    .or_insert_with(|| self.judgement(key, false))
+                    .clone(),
+                _ => self.judgement(key, false),
+            };
+            let covered = self.covered(key, &judged);
+            self.set_judgement(id, key, &judged, covered, depends);
+        }
+    }
+
+    fn set_judgement(
+        &mut self,
+        id: RowId,
+        key: SubjectKey,
+        judged: &Assessment,
+        covered: Option<Priority>,
+        depends: bool,
+    ) {
+        let mut rules: BTreeMap<RuleId, Priority> = BTreeMap::new();
+        for f in &judged.findings {
+            let best = rules.entry(f.rule).or_default();
+            *best = (*best).max(f.priority);
+        }
+        let rules: Box<[(RuleId, Priority)]> = rules.into_iter().collect();
+        let edges: Box<[EdgeRow]> = judged.edges.iter().map(|e| self.edge_row(e)).collect();
+        self.forget_judgement(id);
+        self.name_masters(&edges, true);
+        let Some(row) = self.subjects.get_mut(id) else {
+            return;
+        };
+        let own = judged.own();
+        if row.own != own || row.edges != edges {
+            self.dirty.graph = true;
+        }
+        row.own = own;
+        row.edges = edges;
+        row.covered = covered;
+        row.depends = depends;
+        row.rules = rules;
+        let status = status(row.effective, covered);
+        row.status = status;
+        self.rule_counts.add(&row.rules, status);
+        self.dirty.namespaces.insert(namespace_of(key));
+    }
+
+    /// Takes a subject's judgement out of the counts.
+    pub(super) fn forget_judgement(&mut self, id: RowId) {
+        let Some(row) = self.subjects.get_mut(id) else {
+            return;
+        };
+        let edges = std::mem::take(&mut row.edges);
+        let rules = std::mem::take(&mut row.rules);
+        let status = row.status;
+        self.rule_counts.remove(&rules, status);
+        self.name_masters(&edges, false);
+        if let Some(row) = self.subjects.get_mut(id) {
+            row.edges = edges;
+        }
+    }
+
+    /// Group system:masters is a subject while an edge names it.
+    fn name_masters(&mut self, edges: &[EdgeRow], up: bool) {
+        for edge in edges {
+            let ToKey::Group(name) = edge.to else {
+                continue;
+            };
+            if **self.names.text(name) != *MASTERS {
+                continue;
+            }
+            if up {
+                self.masters_named += 1;
+                let (id, new) = self.subjects.ensure(SubjectKey::Group(name));
+                if new {
+                    let (judged, depends) = self.judgement(SubjectKey::Group(name), false);
+                    self.set_judgement(id, SubjectKey::Group(name), &judged, None, depends);
+                }
+            } else {
+                self.masters_named = self.masters_named.saturating_sub(1);
+                if self.masters_named == 0
+                    && let Some(id) = self.subjects.find(SubjectKey::Group(name))
+                    && self.subjects.get(id).is_some_and(|r| r.bindings.is_empty())
+                {
+                    self.forget_judgement(id);
+                    self.subjects.remove(id);
+                    self.dirty.namespaces.insert(Sym::EMPTY);
+                    self.dirty.graph = true;
+                }
+            }
+        }
+    }
+
+    fn edge_row(&mut self, edge: &Edge) -> EdgeRow {
+        let mut scope = |s: &Scope| match s {
+            Scope::Cluster => Sym::STAR,
+            Scope::Namespace(ns) => self.names.intern(ns),
+        };
+        let at = scope(&edge.scope);
+        let to = match &edge.to {
+            To::Accounts(s) => ToKey::Accounts(scope(s)),
+            To::Identities(s) => ToKey::Identities(scope(s)),
+            To::PodTokens(s) => ToKey::PodTokens(scope(s)),
+            To::OwnNodeTokens(s) => ToKey::OwnNodeTokens(scope(s)),
+            To::SecretOwners(s) => ToKey::SecretOwners(scope(s)),
+            To::Reaim(s) => ToKey::Reaim(scope(s)),
+            To::Account(s, n) => ToKey::Account(scope(s), self.names.intern(n)),
+            To::Identity(s, n) => ToKey::Identity(scope(s), self.names.intern(n)),
+            To::PodTokensOf(s, n) => ToKey::PodTokensOf(scope(s), self.names.intern(n)),
+            To::NodeTokens(s, n) => ToKey::NodeTokens(scope(s), self.names.intern(n)),
+            To::SecretOwnersOf(s, n) => ToKey::SecretOwnersOf(scope(s), self.names.intern(n)),
+            To::ReaimOf(s, n) => ToKey::ReaimOf(scope(s), self.names.intern(n)),
+            To::User(n) => ToKey::User(self.names.intern(n)),
+            To::Group(n) => ToKey::Group(self.names.intern(n)),
+        };
+        EdgeRow {
+            rule: edge.rule,
+            cap: edge.cap,
+            scope: at,
+            to,
+        }
+    }
+
+    // === the fixpoint
+
+    fn settle_graph(&mut self) {
+        let (effective, _) = graph::fixpoint(self);
+        self.pod_edges = self.subjects.iter().flat_map(|(_, r)| &r.edges).any(|e| {
+            matches!(
+                e.to,
+                ToKey::PodTokensOf(..) | ToKey::NodeTokens(..) | ToKey::OwnNodeTokens(_)
+            )
+        });
+        let moved: Vec<(RowId, Effective)> = self
+            .subjects
+            .iter()
+            .map(|(id, row)| (id, row, effective[id as usize]))
+            .filter(|(_, row, e)| row.effective != e.priority || row.support != e.support)
+            .map(|(id, _, e)| (id, e))
+            .collect();
+        for (id, now) in moved {
+            let Some(row) = self.subjects.get_mut(id) else {
+                continue;
+            };
+            let status = status(now.priority, row.covered);
+            row.effective = now.priority;
+            row.support = now.support;
+            let before = std::mem::replace(&mut row.status, status);
+            let key = row.key;
+            if before != status {
+                let rules = row.rules.clone();
+                self.rule_counts.remove(&rules, before);
+                self.rule_counts.add(&rules, status);
+            }
+            self.dirty.namespaces.insert(namespace_of(key));
+        }
+    }
+
+    /// Subjects in a set whose members do not follow from their keys. `source` is whose edge it is.
+    pub(super) fn members(&self, to: ToKey, source: SubjectKey) -> Vec<RowId> {
+        let within = |scope: Sym, namespace: Sym| scope == Sym::STAR || scope == namespace;
+        let account = |ns: Sym, name: Sym| self.subjects.find(SubjectKey::Account(ns, name));
+        let mut out: Vec<RowId> = Vec::new();
+        let mut pod_tokens = |ns: Sym, pod: &super::rows::PodRow| {
+            if pod.live() {
+                out.extend(
+                    self.tokens_of(ns, &pod.shape)
+                        .into_iter()
+                        .filter_map(|a| account(ns, a)),
+                );
+            }
+        };
+        match to {
+            ToKey::PodTokensOf(scope, pod) => {
+                let spaces: Vec<Sym> = match scope {
+                    Sym::STAR => self.pods.namespaces().collect(),
+                    ns => vec![ns],
+                };
+                for ns in spaces {
+                    if let Some(row) = self.pods.find(ns, pod).and_then(|id| self.pods.get(id)) {
+                        pod_tokens(ns, row);
+                    }
+                }
+            }
+            ToKey::NodeTokens(scope, node) => {
+                for id in self
+                    .nodes
+                    .get(&node)
+                    .map(|n| n.pods.as_slice())
+                    .unwrap_or_default()
+                {
+                    let ns = self.pods.key(*id).0;
+                    if let Some(row) = self.pods.get(*id).filter(|_| within(scope, ns)) {
+                        pod_tokens(ns, row);
+                    }
+                }
+            }
+            ToKey::OwnNodeTokens(scope) => {
+                let SubjectKey::Account(home, name) = source else {
+                    return out;
+                };
+                let mut nodes: Vec<Sym> = self
+                    .pods
+                    .in_namespace(home)
+                    .filter(|(.., p)| p.live() && p.node != Sym::EMPTY)
+                    .filter(|(.., p)| self.tokens_of(home, &p.shape).contains(&name))
+                    .map(|(.., p)| p.node)
+                    .collect();
+                nodes.sort_unstable();
+                nodes.dedup();
+                for node in nodes {
+                    out.extend(self.members(ToKey::NodeTokens(scope, node), source));
+                }
+            }
+            ToKey::SecretOwners(_)
+            | ToKey::SecretOwnersOf(..)
+            | ToKey::Reaim(_)
+            | ToKey::ReaimOf(..) => {
+                let (scope, only) = match to {
+                    ToKey::SecretOwners(s) | ToKey::Reaim(s) => (s, None),
+                    ToKey::SecretOwnersOf(s, n) | ToKey::ReaimOf(s, n) => (s, Some(n)),
+                    _ => return out,
+                };
+                let reaim = matches!(to, ToKey::Reaim(_) | ToKey::ReaimOf(..));
+                let mut spaces: Vec<Sym> = Vec::new();
+                for ((ns, secret), owners) in &self.secret_owners {
+                    if !within(scope, *ns) || only.is_some_and(|n| n != *secret) {
+                        continue;
+                    }
+                    if reaim {
+                        spaces.push(*ns);
+                    } else {
+                        out.extend(owners.iter().filter_map(|o| account(*ns, *o)));
+                    }
+                }
+                spaces.sort_unstable();
+                spaces.dedup();
+                for ns in spaces {
+                    let here = self.subjects.in_namespace(ns);
+                    out.extend(here.filter(|(_, r)| r.exists).map(|(id, _)| id));
+                }
+            }
+            _ => {}
+        }
+        out.sort_unstable();
+        out.dedup();
+        out
+    }
+}
+
+/// Builtin while the priority is no higher than the shipped pairs answer for.
+fn status(effective: Priority, covered: Option<Priority>) -> Status {
+    match covered {
+        Some(up_to) if effective <= up_to => Status::Builtin,
+        _ => Status::Open,
+    }
+}
+
+/// A literal `*` in verbs or groups, `*` or `*/SUB` in resources, `*` or `/*` in URLs (contract §4).
+fn is_wildcard(rule: &crate::object::PolicyRule) -> bool {
+    rule.verbs.iter().any(|v| v == "*")
+        || rule.api_groups.iter().any(|g| g == "*")
+        || rule
+            .resources
+            .iter()
+            .any(|r| r == "*" || r.starts_with("*/"))
+        || rule.non_resource_urls.iter().any(|u| u == "*" || u == "/*")
+}

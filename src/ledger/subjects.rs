@@ -1,0 +1,98 @@
+//! The subjects: who there is, what each holds, and its judgement.
+
+use super::names::Sym;
+use super::rows::{SubjectKey, SubjectRow};
+use super::table::{Map, RowId};
+
+/// Subjects by key and by namespace.
+#[derive(Debug, Default)]
+pub(crate) struct Subjects {
+    rows: Vec<Option<SubjectRow>>,
+    free: Vec<RowId>,
+    index: Map<SubjectKey, RowId>,
+    by_namespace: Map<Sym, Vec<RowId>>,
+}
+
+/// The namespace a subject is counted in.
+pub(crate) fn namespace_of(key: SubjectKey) -> Sym {
+    match key {
+        SubjectKey::Account(namespace, _) => namespace,
+        SubjectKey::Group(_) | SubjectKey::User(_) => Sym::EMPTY,
+    }
+}
+
+impl Subjects {
+    pub(crate) fn find(&self, key: SubjectKey) -> Option<RowId> {
+        self.index.get(&key).copied()
+    }
+
+    pub(crate) fn get(&self, id: RowId) -> Option<&SubjectRow> {
+        self.rows.get(id as usize)?.as_ref()
+    }
+
+    pub(crate) fn get_mut(&mut self, id: RowId) -> Option<&mut SubjectRow> {
+        self.rows.get_mut(id as usize)?.as_mut()
+    }
+
+    /// The subject of a key, made if it is new.
+    pub(crate) fn ensure(&mut self, key: SubjectKey) -> (RowId, bool) {
+        if let Some(id) = self.find(key) {
+            return (id, false);
+        }
+        let row = Some(SubjectRow::new(key));
+        let id = match self.free.pop() {
+            Some(id) => {
+                self.rows[id as usize] = row;
+                id
+            }
+            None => {
+                self.rows.push(row);
+                self.rows.len() as RowId - 1
+            }
+        };
+        self.index.insert(key, id);
+        self.by_namespace
+            .entry(namespace_of(key))
+            .or_default()
+            .push(id);
+        (id, true)
+    }
+
+    pub(crate) fn remove(&mut self, id: RowId) {
+        let Some(row) = self.rows.get_mut(id as usize).and_then(Option::take) else {
+            return;
+        };
+        self.index.remove(&row.key);
+        self.free.push(id);
+        let namespace = namespace_of(row.key);
+        if let Some(list) = self.by_namespace.get_mut(&namespace) {
+            list.retain(|other| *other != id);
+            if list.is_empty() {
+                self.by_namespace.remove(&namespace);
+            }
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (RowId, &SubjectRow)> {
+        self.rows
+            .iter()
+            .enumerate()
+            .filter_map(|(i, r)| r.as_ref().map(|r| (i as RowId, r)))
+    }
+
+    pub(crate) fn in_namespace(
+        &self,
+        namespace: Sym,
+    ) -> impl Iterator<Item = (RowId, &SubjectRow)> {
+        self.by_namespace
+            .get(&namespace)
+            .into_iter()
+            .flatten()
+            .filter_map(|id| self.get(*id).map(|r| (*id, r)))
+    }
+
+    /// One more than the highest number in use.
+    pub(crate) fn bound(&self) -> usize {
+        self.rows.len()
+    }
+}

@@ -1,0 +1,207 @@
+//! Rows by namespace and name, with mark-and-sweep for relists.
+//!
+//! A relist raises the epoch of its part of the table, every row that is named gets the new one, and
+//! the end of the list sweeps the others. So there is never a second copy, and never a moment in which
+//! rows are missing.
+
+use super::names::Sym;
+use std::collections::HashMap;
+
+type Hasher = foldhash::fast::RandomState;
+pub(crate) type Map<K, V> = HashMap<K, V, Hasher>;
+
+/// Number of a row; given out again after the row is gone.
+pub(crate) type RowId = u32;
+
+/// Rows of cluster-scoped objects (namespace empty) and of namespaced ones relist separately.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    Cluster = 0,
+    Namespaced = 1,
+}
+
+#[derive(Debug)]
+struct Slot<R> {
+    namespace: Sym,
+    name: Sym,
+    epoch: u32,
+    row: R,
+}
+
+#[derive(Debug)]
+pub(crate) struct Table<R> {
+    slots: Vec<Option<Slot<R>>>,
+    free: Vec<RowId>,
+    by_namespace: Map<Sym, Map<Sym, RowId>>,
+    epochs: [u32; 2],
+    len: [usize; 2],
+}
+
+impl<R> Default for Table<R> {
+    fn default() -> Self {
+        Table {
+            slots: Vec::new(),
+            free: Vec::new(),
+            by_namespace: Map::default(),
+            epochs: [0; 2],
+            len: [0; 2],
+        }
+    }
+}
+
+fn part(namespace: Sym) -> usize {
+    usize::from(namespace != Sym::EMPTY)
+}
+
+impl<R> Table<R> {
+    pub(crate) fn find(&self, namespace: Sym, name: Sym) -> Option<RowId> {
+        self.by_namespace.get(&namespace)?.get(&name).copied()
+    }
+
+    pub(crate) fn get(&self, id: RowId) -> Option<&R> {
+        self.slots.get(id as usize)?.as_ref().map(|s| &s.row)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: RowId) -> Option<&mut R> {
+        self.slots
+            .get_mut(id as usize)?
+            .as_mut()
+            .map(|s| &mut s.row)
+    }
+
+    /// Namespace and name of a row that exists.
+    pub(crate) fn key(&self, id: RowId) -> (Sym, Sym) {
+        let slot = self.slots[id as usize]
+            .as_ref()
+            .expect("the caller holds a live row");
+        (slot.namespace, slot.name)
+    }
+
+    /// Puts a row, named in the running relist if there is one; returns its number and what it replaced.
+    pub(crate) fn put(&mut self, namespace: Sym, name: Sym, row: R) -> (RowId, Option<R>) {
+        let epoch = self.epochs[part(namespace)];
+        if let Some(id) = self.find(namespace, name) {
+            let slot = self.slots[id as usize]
+                .as_mut()
+                .expect("the index names live rows");
+            slot.epoch = epoch;
+            return (id, Some(std::mem::replace(&mut slot.row, row)));
+        }
+        let slot = Some(Slot {
+            namespace,
+            name,
+            epoch,
+            row,
+        });
+        let id = match self.free.pop() {
+            Some(id) => {
+                self.slots[id as usize] = slot;
+                id
+            }
+            None => {
+                self.slots.push(slot);
+                self.slots.len() as RowId - 1
+            }
+        };
+        self.by_namespace
+            .entry(namespace)
+            .or_default()
+            .insert(name, id);
+        self.len[part(namespace)] += 1;
+        (id, None)
+    }
+
+    pub(crate) fn remove(&mut self, namespace: Sym, name: Sym) -> Option<(RowId, R)> {
+        let names = self.by_namespace.get_mut(&namespace)?;
+        let id = names.remove(&name)?;
+        if names.is_empty() {
+            self.by_namespace.remove(&namespace);
+        }
+        let slot = self.slots[id as usize].take()?;
+        self.free.push(id);
+        self.len[part(namespace)] -= 1;
+        Some((id, slot.row))
+    }
+
+    /// A relist begins.
+    pub(crate) fn begin(&mut self, part: Part) {
+        self.epochs[part as usize] = self.epochs[part as usize].wrapping_add(1);
+    }
+
+    /// The running relist names this row.
+    pub(crate) fn touch(&mut self, namespace: Sym, name: Sym) {
+        if let Some(id) = self.find(namespace, name)
+            && let Some(slot) = &mut self.slots[id as usize]
+        {
+            slot.epoch = self.epochs[part(namespace)];
+        }
+    }
+
+    /// The relist is complete: the keys it did not name.
+    pub(crate) fn unnamed(&self, of: Part) -> Vec<(Sym, Sym)> {
+        let epoch = self.epochs[of as usize];
+        self.slots
+            .iter()
+            .flatten()
+            .filter(|s| part(s.namespace) == of as usize && s.epoch != epoch)
+            .map(|s| (s.namespace, s.name))
+            .collect()
+    }
+
+    pub(crate) fn len(&self, of: Part) -> usize {
+        self.len[of as usize]
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (RowId, Sym, Sym, &R)> {
+        self.slots.iter().enumerate().filter_map(|(i, s)| {
+            s.as_ref()
+                .map(|s| (i as RowId, s.namespace, s.name, &s.row))
+        })
+    }
+
+    /// Rows of one namespace, in no order.
+    pub(crate) fn in_namespace(&self, namespace: Sym) -> impl Iterator<Item = (RowId, Sym, &R)> {
+        self.by_namespace
+            .get(&namespace)
+            .into_iter()
+            .flatten()
+            .filter_map(|(name, id)| {
+                self.slots[*id as usize]
+                    .as_ref()
+                    .map(|s| (*id, *name, &s.row))
+            })
+    }
+
+    /// Namespaces that have rows, in no order.
+    pub(crate) fn namespaces(&self) -> impl Iterator<Item = Sym> {
+        self.by_namespace.keys().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::names::Names;
+    use super::*;
+
+    #[test]
+    fn a_relist_sweeps_what_it_did_not_name_and_only_its_part() {
+        let mut names = Names::default();
+        let (ns, a, b) = (names.intern("ns"), names.intern("a"), names.intern("b"));
+        let mut t = Table::default();
+        t.put(ns, a, 1);
+        t.put(ns, b, 2);
+        t.put(Sym::EMPTY, a, 3);
+        t.begin(Part::Namespaced);
+        assert_eq!(t.put(ns, a, 4), (0, Some(1)));
+        assert_eq!(t.unnamed(Part::Namespaced), [(ns, b)]);
+        t.touch(ns, b);
+        assert!(t.unnamed(Part::Namespaced).is_empty());
+        assert!(t.unnamed(Part::Cluster).is_empty());
+        assert_eq!(t.remove(ns, b).map(|(_, r)| r), Some(2));
+        assert_eq!(t.remove(ns, b).map(|(_, r)| r), None);
+        assert_eq!((t.len(Part::Namespaced), t.len(Part::Cluster)), (1, 1));
+        let (id, _) = t.put(ns, b, 5);
+        assert_eq!(id, 1, "the slot is used again");
+        assert_eq!(t.in_namespace(ns).count(), 2);
+    }
+}

@@ -1,0 +1,537 @@
+//! Counts for export: one immutable block a namespace, made anew when something in it moved and shared
+//! between snapshots otherwise.
+
+use super::Ledger;
+use super::names::Sym;
+use super::rows::{PodRow, SubjectKey};
+use super::table::{Part, RowId};
+use super::watch::WatchState;
+use crate::object::{Resource, SecretSource};
+use crate::risk::{Priority, RuleId, Status};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Numbers by priority and status.
+pub type ByLevel = [[u32; 3]; 5];
+/// Numbers by priority.
+pub type ByPriority = [u32; 5];
+
+/// Everything that is counted in one namespace. Indexes are `as usize` of [`Priority`], [`Status`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NamespaceBlock {
+    /// Subjects: Group, ServiceAccount, User.
+    pub subjects: [u32; 3],
+    /// Subjects by effective priority, same kinds.
+    pub risky_subjects: [ByLevel; 3],
+    /// Risky accounts that no live pod uses.
+    pub idle_accounts: ByLevel,
+    /// Live pods.
+    pub pods: u32,
+    /// Live pods by the strongest account whose token they carry.
+    pub hot_pods: ByLevel,
+    /// Live pods with an API token where client libraries look, by their own account.
+    pub automount_pods: ByPriority,
+    /// Live pods with a token of accounts that have no rules of their own.
+    pub needless_token_pods: u32,
+    /// Live pods that can take their node, by the worst token on it.
+    pub node_escape_pods: ByLevel,
+    /// Live pods that receive Secrets by volume, by environment.
+    pub secret_pods: [u32; 2],
+    /// Rules with a wildcard: Role, ClusterRole.
+    pub wildcard_rules: [ByLevel; 2],
+    /// Roles by bound (0 no, 1 yes): Role, ClusterRole.
+    pub roles: [[ByLevel; 2]; 2],
+    /// Bindings: RoleBinding, ClusterRoleBinding.
+    pub bindings: [ByLevel; 2],
+    /// Bindings to a missing role, to a missing account, same kinds.
+    pub dangling: [[u32; 2]; 2],
+}
+
+/// Subjects that a rule matches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleCount {
+    /// Id of the rule.
+    pub rule: String,
+    /// Priority of the highest scope.
+    pub priority: Priority,
+    /// Status of the subject.
+    pub status: Status,
+    /// How many.
+    pub subjects: u32,
+}
+
+/// What is exported, as of one settled batch.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Rises by one with every batch that changed something.
+    pub generation: u64,
+    /// Every resource has synced once; nothing is exported before.
+    pub synced: bool,
+    /// Everything was read and decoded.
+    pub complete: bool,
+    /// Blocks by namespace; `""` first.
+    pub namespaces: Vec<(Arc<str>, Arc<NamespaceBlock>)>,
+    /// Non-zero numbers only.
+    pub rules: Vec<RuleCount>,
+    /// Watches in the order of [`Resource::ALL`], each with its number of objects and of objects
+    /// without history (contract §5).
+    pub watches: Vec<(Resource, WatchState, u64, u64)>,
+    /// Hash of the rules in force.
+    pub ruleset: String,
+}
+
+/// Subjects by rule, kept up to date.
+#[derive(Debug)]
+pub(crate) struct RuleCounts(Vec<ByLevel>);
+
+impl RuleCounts {
+    pub(crate) fn new(rules: usize) -> RuleCounts {
+        RuleCounts(vec![ByLevel::default(); rules])
+    }
+
+    pub(crate) fn add(&mut self, rules: &[(RuleId, Priority)], status: Status) {
+        for (rule, priority) in rules {
+            self.0[usize::from(rule.0)][*priority as usize][status as usize] += 1;
+        }
+    }
+
+    pub(crate) fn remove(&mut self, rules: &[(RuleId, Priority)], status: Status) {
+        for (rule, priority) in rules {
+            self.0[usize::from(rule.0)][*priority as usize][status as usize] -= 1;
+        }
+    }
+}
+
+/// Higher priority first; at equal priority open beats accepted beats builtin.
+pub(crate) fn worse(a: (Priority, Status), b: (Priority, Status)) -> (Priority, Status) {
+    match a.0.cmp(&b.0) {
+        std::cmp::Ordering::Greater => a,
+        std::cmp::Ordering::Less => b,
+        std::cmp::Ordering::Equal => (a.0, if (a.1 as u8) <= (b.1 as u8) { a.1 } else { b.1 }),
+    }
+}
+
+impl Ledger {
+    /// Counts the touched namespaces anew.
+    pub(super) fn count_namespaces(&mut self) {
+        let mut touched: Vec<Sym> = std::mem::take(&mut self.dirty.namespaces)
+            .into_iter()
+            .collect();
+        // a pod's node may carry tokens of other namespaces: pods that can take it follow
+        let mut nodes = std::mem::take(&mut self.dirty.nodes);
+        for ns in &touched {
+            nodes.extend(self.pods.in_namespace(*ns).map(|(.., p)| p.node));
+        }
+        for node in nodes {
+            let Some(on) = self.nodes.get(&node).filter(|n| n.escapes > 0) else {
+                continue;
+            };
+            for id in &on.pods {
+                if self
+                    .pods
+                    .get(*id)
+                    .is_some_and(|p| p.live() && p.shape.escape != 0)
+                {
+                    touched.push(self.pods.key(*id).0);
+                }
+            }
+        }
+        touched.sort_unstable();
+        touched.dedup();
+        for ns in touched {
+            let name = self.names.text(ns).clone();
+            let there = ns == Sym::EMPTY
+                || self.namespaces.find(Sym::EMPTY, ns).is_some()
+                || self.subjects.in_namespace(ns).next().is_some()
+                || self.pods.in_namespace(ns).next().is_some()
+                || self.bindings.in_namespace(ns).next().is_some()
+                || self
+                    .roles
+                    .in_namespace(ns)
+                    .any(|(_, name, r)| !r.shipped || self.role_is_bound(ns, name));
+            if !there {
+                self.blocks.remove(&name);
+                continue;
+            }
+            let block = self.count(ns);
+            match self.blocks.get(&name) {
+                Some(known) if **known == block => {}
+                _ => {
+                    self.blocks.insert(name, Arc::new(block));
+                }
+            }
+        }
+    }
+
+    fn count(&self, ns: Sym) -> NamespaceBlock {
+        let mut block = NamespaceBlock::default();
+        for (_, row) in self.subjects.in_namespace(ns) {
+            let kind = kind_index(row.key);
+            block.subjects[kind] += 1;
+            block.risky_subjects[kind][row.effective as usize][row.status as usize] += 1;
+            if let SubjectKey::Account(namespace, name) = row.key
+                && row.effective > Priority::None
+                && !self.used(namespace, name)
+            {
+                block.idle_accounts[row.effective as usize][row.status as usize] += 1;
+            }
+        }
+        for (_, _, pod) in self.pods.in_namespace(ns).filter(|(.., p)| p.live()) {
+            self.count_pod(ns, pod, &mut block);
+        }
+        for (id, name, row) in self.roles.in_namespace(ns) {
+            let bound = self.role_is_bound(ns, name);
+            if row.shipped && !bound {
+                continue;
+            }
+            let kind = usize::from(ns == Sym::EMPTY);
+            let (priority, status) = self.role_level(id);
+            let worth = if bound { priority } else { row.gives[0] };
+            block.roles[kind][usize::from(bound)][worth as usize][status as usize] += 1;
+            for rule in &row.wildcards {
+                let worth = self.in_bound_places(id, rule);
+                block.wildcard_rules[kind][worth as usize][status as usize] += 1;
+            }
+        }
+        for (id, _, _) in self.bindings.in_namespace(ns) {
+            let kind = usize::from(ns == Sym::EMPTY);
+            let (priority, status) = self.binding_level(id);
+            block.bindings[kind][priority as usize][status as usize] += 1;
+            let (role, account) = self.dangling(id);
+            block.dangling[kind][0] += u32::from(role);
+            block.dangling[kind][1] += u32::from(account);
+        }
+        block
+    }
+
+    fn count_pod(&self, ns: Sym, pod: &PodRow, block: &mut NamespaceBlock) {
+        block.pods += 1;
+        let accounts = self.tokens_of(ns, &pod.shape);
+        let (priority, status) = self.pod_level(ns, pod);
+        block.hot_pods[priority as usize][status as usize] += 1;
+        let at_default = pod
+            .shape
+            .tokens
+            .iter()
+            .any(|t| t.accepted && t.at_default_path);
+        if at_default && pod.shape.automount != Some(false) {
+            let own = self
+                .subjects
+                .find(SubjectKey::Account(ns, pod.shape.account));
+            let own = own
+                .and_then(|id| self.subjects.get(id))
+                .map(|r| r.effective);
+            block.automount_pods[own.unwrap_or_default() as usize] += 1;
+        }
+        if !accounts.is_empty() && accounts.iter().all(|a| !self.has_rules(ns, *a)) {
+            block.needless_token_pods += 1;
+        }
+        if pod.shape.escape != 0 {
+            let (priority, status) = self.node_level(ns, pod);
+            block.node_escape_pods[priority as usize][status as usize] += 1;
+        }
+        for (i, source) in [SecretSource::Volume, SecretSource::Env]
+            .into_iter()
+            .enumerate()
+        {
+            let receives = pod.shape.secrets.iter().any(|s| s.source == source);
+            block.secret_pods[i] += u32::from(receives);
+        }
+    }
+
+    /// Does a live pod run as the account, or carry its token?
+    fn used(&self, namespace: Sym, name: Sym) -> bool {
+        self.carried(namespace, name)
+            || self
+                .pods
+                .in_namespace(namespace)
+                .any(|(.., p)| p.live() && !p.shape.mirror && p.shape.account == name)
+    }
+
+    /// The account has a rule beyond those that every account of the namespace holds.
+    fn has_rules(&self, namespace: Sym, name: Sym) -> bool {
+        let row = self.subjects.find(SubjectKey::Account(namespace, name));
+        row.and_then(|id| self.subjects.get(id)).is_some_and(|row| {
+            row.bindings.iter().any(|b| {
+                self.role_of(*b)
+                    .and_then(|id| self.roles.get(id))
+                    .is_some_and(|role| !role.rules.is_empty())
+            })
+        })
+    }
+
+    /// Priority and status of a pod: of the strongest account whose token it carries (contract §4).
+    pub(super) fn pod_level(&self, ns: Sym, pod: &PodRow) -> (Priority, Status) {
+        if !pod.live() {
+            return (Priority::None, Status::Open);
+        }
+        let levels = self
+            .tokens_of(ns, &pod.shape)
+            .into_iter()
+            .filter_map(|account| {
+                let id = self.subjects.find(SubjectKey::Account(ns, account))?;
+                self.subjects.get(id).map(|r| (r.effective, r.status))
+            });
+        levels.reduce(worse).unwrap_or_default()
+    }
+
+    /// Of the worst token on the pod's node; its own when it has no node.
+    pub(super) fn node_level(&self, ns: Sym, pod: &PodRow) -> (Priority, Status) {
+        let own = self.pod_level(ns, pod);
+        let Some(on) = self.nodes.get(&pod.node) else {
+            return own;
+        };
+        let others = on.pods.iter().filter_map(|id| {
+            self.pods
+                .get(*id)
+                .map(|p| self.pod_level(self.pods.key(*id).0, p))
+        });
+        others.fold(own, worse)
+    }
+
+    pub(super) fn role_is_bound(&self, namespace: Sym, name: Sym) -> bool {
+        let cluster = namespace == Sym::EMPTY;
+        self.role_refs.contains_key(&(cluster, namespace, name))
+    }
+
+    /// The bindings that refer to a role.
+    pub(super) fn bindings_to(&self, id: RowId) -> &[RowId] {
+        let (namespace, name) = self.roles.key(id);
+        let cluster = namespace == Sym::EMPTY;
+        self.role_refs
+            .get(&(cluster, namespace, name))
+            .map(Vec::as_slice)
+            .unwrap_or_default()
+    }
+
+    /// The highest of three worths over the places where the role is bound.
+    fn in_bound_places(&self, id: RowId, gives: &[Priority; 3]) -> Priority {
+        let places = self
+            .bindings_to(id)
+            .iter()
+            .map(|b| match self.bindings.key(*b).0 {
+                Sym::EMPTY => gives[0],
+                ns if self.catalogue.privileged(self.names.text(ns)) => gives[1],
+                _ => gives[2],
+            });
+        places.max().unwrap_or_default()
+    }
+
+    /// Priority and status of a role: the highest over its bindings; builtin when they all are, or,
+    /// unbound, when it equals the shipped default of its name (contract §4).
+    pub(super) fn role_level(&self, id: RowId) -> (Priority, Status) {
+        let bindings = self.bindings_to(id);
+        if bindings.is_empty() {
+            let builtin = self.equals_shipped(id);
+            let status = if builtin {
+                Status::Builtin
+            } else {
+                Status::Open
+            };
+            return (Priority::None, status);
+        }
+        let levels = bindings.iter().map(|b| self.binding_level(*b));
+        let mut priority = Priority::None;
+        let mut status = Status::Builtin;
+        for (p, s) in levels {
+            priority = priority.max(p);
+            status = if (s as u8) < (status as u8) {
+                s
+            } else {
+                status
+            };
+        }
+        (priority, status)
+    }
+
+    /// Priority and status of a binding: what its role gives there; builtin when every subject and the
+    /// role are a pair of the shipped table with no more power than recorded (contract §3, §4).
+    pub(super) fn binding_level(&self, id: RowId) -> (Priority, Status) {
+        let Some(row) = self.bindings.get(id) else {
+            return Default::default();
+        };
+        let priority = self.binding_gives(id).unwrap_or_default();
+        let listed = |key: &SubjectKey| {
+            let subject = self.subject(*key);
+            let Some(recorded) = self.listed_pair(id, &subject) else {
+                return false;
+            };
+            // two bindings of a pair may be more together than each alone: the subject's own cover counts
+            priority <= recorded
+                || self
+                    .subjects
+                    .find(*key)
+                    .and_then(|s| self.subjects.get(s))
+                    .and_then(|r| r.covered)
+                    .is_some_and(|up_to| priority <= up_to)
+        };
+        let builtin = if row.subjects.is_empty() {
+            self.role_of(id)
+                .is_some_and(|role| self.equals_shipped(role))
+        } else {
+            row.subjects.iter().all(listed)
+        };
+        (
+            priority,
+            if builtin {
+                Status::Builtin
+            } else {
+                Status::Open
+            },
+        )
+    }
+
+    /// The role has the rules of a shipped default of its name.
+    fn equals_shipped(&self, id: RowId) -> bool {
+        let Some(row) = self.roles.get(id) else {
+            return false;
+        };
+        if row.shipped {
+            return true;
+        }
+        let (namespace, name) = self.roles.key(id);
+        let (namespace, name) = (self.names.text(namespace), self.names.text(name));
+        [crate::rbac::OLDEST, crate::rbac::NEWEST]
+            .into_iter()
+            .any(|version| {
+                crate::rbac::shipped_roles(version).iter().any(|r| {
+                    *r.meta.name == **name
+                        && *r.meta.namespace == **namespace
+                        && same_rules(&r.rules, &row.rules.unpack())
+                })
+            })
+    }
+
+    /// A missing role, a missing account.
+    pub(super) fn dangling(&self, id: RowId) -> (bool, bool) {
+        let Some(row) = self.bindings.get(id) else {
+            return (false, false);
+        };
+        let account = row.subjects.iter().any(|key| match key {
+            SubjectKey::Account(ns, name) => self.accounts.find(*ns, *name).is_none(),
+            _ => false,
+        });
+        (self.role_of(id).is_none(), account)
+    }
+
+    /// What is to be exported.
+    pub fn snapshot(&self) -> Snapshot {
+        let rules = &self.catalogue.rules;
+        let mut counts = Vec::new();
+        for (rule, levels) in rules.iter().zip(&self.rule_counts.0) {
+            for priority in Priority::RISKY {
+                for status in Status::ALL {
+                    let subjects = levels[priority as usize][status as usize];
+                    if subjects > 0 {
+                        counts.push(RuleCount {
+                            rule: rule.id.clone(),
+                            priority,
+                            status,
+                            subjects,
+                        });
+                    }
+                }
+            }
+        }
+        Snapshot {
+            generation: self.generation,
+            synced: self.synced(),
+            complete: self.complete(),
+            namespaces: self
+                .blocks
+                .iter()
+                .map(|(n, b)| (n.clone(), b.clone()))
+                .collect(),
+            rules: counts,
+            watches: Resource::ALL
+                .into_iter()
+                .map(|r| {
+                    let watch = self.watches[r as usize].clone();
+                    (r, watch, self.count_of(r), self.without_history(r))
+                })
+                .collect(),
+            ruleset: self.catalogue.ruleset.clone(),
+        }
+    }
+
+    /// Objects of a resource; shipped roles are none.
+    fn count_of(&self, resource: Resource) -> u64 {
+        let n = match resource {
+            Resource::ClusterRoles => self.input_roles(Part::Cluster),
+            Resource::Roles => self.input_roles(Part::Namespaced),
+            Resource::ClusterRoleBindings => self.bindings.len(Part::Cluster),
+            Resource::RoleBindings => self.bindings.len(Part::Namespaced),
+            Resource::ServiceAccounts => self.accounts.len(Part::Namespaced),
+            Resource::Pods => self.pods.len(Part::Namespaced),
+            Resource::Namespaces => self.namespaces.len(Part::Cluster),
+        };
+        n as u64
+    }
+
+    fn input_roles(&self, part: Part) -> usize {
+        if self.settings.world == super::World::Cluster {
+            return self.roles.len(part);
+        }
+        let of = |ns: Sym| (ns == Sym::EMPTY) == (part == Part::Cluster);
+        self.roles
+            .iter()
+            .filter(|(_, ns, _, r)| of(*ns) && !r.shipped)
+            .count()
+    }
+
+    /// Roles or bindings whose managedFields do not tell when they changed (contract §5).
+    fn without_history(&self, resource: Resource) -> u64 {
+        let cluster = matches!(
+            resource,
+            Resource::ClusterRoles | Resource::ClusterRoleBindings
+        );
+        let here = |ns: Sym| (ns == Sym::EMPTY) == cluster;
+        let n = match resource {
+            Resource::ClusterRoles | Resource::Roles => self
+                .roles
+                .iter()
+                .filter(|(_, ns, _, r)| here(*ns) && !r.shipped && r.times.history.is_none())
+                .count(),
+            Resource::ClusterRoleBindings | Resource::RoleBindings => self
+                .bindings
+                .iter()
+                .filter(|(_, ns, _, r)| here(*ns) && r.times.history.is_none())
+                .count(),
+            _ => 0,
+        };
+        n as u64
+    }
+
+    /// Namespaces that have a block, `""` included.
+    pub fn namespace_names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.blocks.keys()
+    }
+}
+
+pub(super) fn kind_index(key: SubjectKey) -> usize {
+    match key {
+        SubjectKey::Group(_) => 0,
+        SubjectKey::Account(..) => 1,
+        SubjectKey::User(_) => 2,
+    }
+}
+
+/// The same rules in any order, lists in any order.
+fn same_rules(a: &[crate::object::PolicyRule], b: &[crate::object::PolicyRule]) -> bool {
+    let norm = |rules: &[crate::object::PolicyRule]| {
+        let mut all: BTreeMap<[Vec<String>; 5], usize> = BTreeMap::new();
+        for r in rules {
+            let mut key = [
+                r.verbs.clone(),
+                r.api_groups.clone(),
+                r.resources.clone(),
+                r.resource_names.clone(),
+                r.non_resource_urls.clone(),
+            ];
+            key.iter_mut().for_each(|l| l.sort());
+            *all.entry(key).or_default() += 1;
+        }
+        all
+    };
+    norm(a) == norm(b)
+}

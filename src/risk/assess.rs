@@ -1,0 +1,523 @@
+//! What a subject's bindings let it do: findings, scope by scope, and edges to whom it can become.
+//!
+//! The bindings that apply to a subject are merged into one [`View`] a scope: the cluster
+//! (ClusterRoleBindings alone) and each namespace with a RoleBinding (both together). A rule is asked
+//! of a view, so pieces from several roles and groups join, and pieces of two namespaces do not
+//! (catalogue A.6).
+
+use super::catalogue::{Atom, Catalogue, Levels, NameMode, Rule, RuleId};
+use super::priority::Priority;
+use super::special;
+use crate::object::{PolicyRule, Subject};
+use crate::rbac::{Bits, Mode, Names, PermId, Reach, ServerVersion, Vocabulary};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Where a grant holds.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Scope {
+    /// Everywhere.
+    Cluster,
+    /// In one namespace.
+    Namespace(Arc<str>),
+}
+
+impl Scope {
+    /// `*` or the namespace.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Scope::Cluster => "*",
+            Scope::Namespace(ns) => ns,
+        }
+    }
+}
+
+/// What one role answers to the vocabulary: its rules as they are, and seen through each mode of
+/// constrained impersonation.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Reaches {
+    /// As they are.
+    pub plain: Reach,
+    /// By [`Mode`], in the order of [`Mode::ALL`]; absent when no verb could matter.
+    pub on: Option<Box<[Reach; 4]>>,
+}
+
+impl Reaches {
+    /// Compiles the rules of one role.
+    pub fn of(vocabulary: &Vocabulary, rules: &[PolicyRule]) -> Reaches {
+        let matters = rules
+            .iter()
+            .flat_map(|r| &r.verbs)
+            .any(|v| v == "*" || v.starts_with("impersonate-on:"));
+        Reaches {
+            plain: vocabulary.reach(rules, None),
+            on: matters.then(|| Box::new(Mode::ALL.map(|m| vocabulary.reach(rules, Some(m))))),
+        }
+    }
+
+    /// Nothing in the vocabulary is granted.
+    pub fn is_empty(&self) -> bool {
+        self.plain.is_empty()
+            && self
+                .on
+                .as_ref()
+                .is_none_or(|on| on.iter().all(Reach::is_empty))
+    }
+}
+
+/// A binding that applies to the subject.
+#[derive(Clone, Debug)]
+pub struct Held<'a> {
+    /// Namespace of a RoleBinding; `None` for a ClusterRoleBinding.
+    pub namespace: Option<Arc<str>>,
+    /// The roleRef's kind is ClusterRole.
+    pub cluster_role: bool,
+    /// Name of the role.
+    pub role: Arc<str>,
+    /// The role's answers; `None` when there is no such role.
+    pub reaches: Option<&'a Reaches>,
+    /// It has an aggregationRule (or is admin, edit or view, which always have one).
+    pub aggregated: bool,
+    /// Names the subject itself, not a group that it implicitly has.
+    pub direct: bool,
+    /// One of the baseline pairs that the "everyone" rules leave out, with no more power than recorded.
+    pub baseline: bool,
+}
+
+/// The bindings of a subject.
+pub type Holdings<'a> = Vec<Held<'a>>;
+
+/// What the judgement of one subject needs to know of others.
+pub trait Context {
+    /// The highest finding of the role's rules alone at this scope; `None` when there is no such role.
+    fn role_priority(&self, cluster_role: bool, name: &str, scope: &Scope) -> Option<Priority>;
+    /// The same for the strongest Role of a namespace.
+    fn strongest_role(&self, namespace: &str) -> Priority;
+    /// Namespaces that have a Role of this name.
+    fn namespaces_with_role(&self, name: &str) -> Vec<Arc<str>>;
+    /// Is there a ClusterRole of this name?
+    fn cluster_role_exists(&self, name: &str) -> bool {
+        self.role_priority(true, name, &Scope::Cluster).is_some()
+    }
+}
+
+/// A rule that holds for a subject at a scope.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Which rule.
+    pub rule: RuleId,
+    /// Where.
+    pub scope: Scope,
+    /// How bad.
+    pub priority: Priority,
+    /// The permissions it rests on (only filled by [`assess`] with `explain`).
+    pub witness: Option<Bits>,
+    /// Indexes of the holdings it rests on, for rules about a binding itself.
+    pub bindings: Vec<usize>,
+}
+
+/// Whom a subject can become.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum To {
+    /// Every account of the scope that exists.
+    Accounts(Scope),
+    /// The accounts of this name in the scope that exist.
+    Account(Scope, Arc<str>),
+    /// Every account of the scope that exists or is named by a binding.
+    Identities(Scope),
+    /// The accounts of this name, existing or named by a binding.
+    Identity(Scope, Arc<str>),
+    /// A user.
+    User(Arc<str>),
+    /// A group.
+    Group(Arc<str>),
+    /// Accounts whose API token a live pod of the scope carries.
+    PodTokens(Scope),
+    /// The same for pods of this name.
+    PodTokensOf(Scope, Arc<str>),
+    /// The same for pods of the scope on this node.
+    NodeTokens(Scope, Arc<str>),
+    /// The same for pods on the nodes where the subject's own pods run.
+    OwnNodeTokens(Scope),
+    /// Accounts of the scope that list a Secret.
+    SecretOwners(Scope),
+    /// Accounts of the scope that list this Secret.
+    SecretOwnersOf(Scope, Arc<str>),
+    /// Every account of a namespace of the scope in which an account lists a Secret.
+    Reaim(Scope),
+    /// The same for this Secret.
+    ReaimOf(Scope, Arc<str>),
+}
+
+/// A step to another identity.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Edge {
+    /// The rule behind it.
+    pub rule: RuleId,
+    /// Where that rule holds.
+    pub scope: Scope,
+    /// To whom.
+    pub to: To,
+    /// It raises no further than this.
+    pub cap: Priority,
+}
+
+/// The judgement of one subject on its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Assessment {
+    /// By rule, then scope, the cluster first.
+    pub findings: Vec<Finding>,
+    /// Sorted, without duplicates.
+    pub edges: Vec<Edge>,
+}
+
+impl Assessment {
+    /// The highest finding.
+    pub fn own(&self) -> Priority {
+        self.findings
+            .iter()
+            .map(|f| f.priority)
+            .max()
+            .unwrap_or_default()
+    }
+
+    /// The same findings and edges, whatever they rest on.
+    pub fn same_power(&self, other: &Assessment) -> bool {
+        self.edges == other.edges
+            && self.findings.len() == other.findings.len()
+            && self
+                .findings
+                .iter()
+                .zip(&other.findings)
+                .all(|(a, b)| (a.rule, &a.scope, a.priority) == (b.rule, &b.scope, b.priority))
+    }
+}
+
+/// What holds at one scope.
+pub(super) struct View {
+    pub(super) scope: Scope,
+    pub(super) plain: Reach,
+    pub(super) on: Option<Box<[Reach; 4]>>,
+}
+
+impl View {
+    pub(super) fn names(&self, perm: PermId) -> Names<'_> {
+        self.plain.names(perm)
+    }
+
+    /// The view through one mode of constrained impersonation. `bind`, `escalate`, `approve`, `sign`
+    /// and `attest` count as granted: those checks look at the identity that is taken.
+    pub(super) fn through(&self, mode: Mode, catalogue: &Catalogue) -> Option<View> {
+        let at = Mode::ALL.iter().position(|m| *m == mode)?;
+        let mut plain = self.on.as_ref()?[at].clone();
+        if plain.is_empty() {
+            return None;
+        }
+        for perm in catalogue.vocabulary.ids() {
+            let verb = &catalogue.vocabulary.permission(perm).verb;
+            if matches!(
+                verb.as_str(),
+                "bind" | "escalate" | "approve" | "sign" | "attest"
+            ) {
+                plain.grant(perm);
+            }
+        }
+        let nothing = catalogue.vocabulary.nothing();
+        plain.merge(&nothing);
+        Some(View {
+            scope: self.scope.clone(),
+            plain,
+            on: None,
+        })
+    }
+}
+
+/// The views of a subject: the cluster first, then each namespace with a RoleBinding, by name.
+pub(super) fn views(catalogue: &Catalogue, held: &[Held<'_>]) -> Vec<View> {
+    let vocabulary = &catalogue.vocabulary;
+    let merge = |into: &mut (Reach, Option<Box<[Reach; 4]>>), from: &Reaches, ns: Option<&str>| {
+        let cut = |reach: &Reach| match ns {
+            None => reach.clone(),
+            Some(ns) => vocabulary.through_role_binding(reach, ns),
+        };
+        into.0.merge(&cut(&from.plain));
+        if let Some(on) = &from.on {
+            let sum = into
+                .1
+                .get_or_insert_with(|| Box::new(std::array::from_fn(|_| vocabulary.nothing())));
+            for (sum, one) in sum.iter_mut().zip(on.iter()) {
+                sum.merge(&cut(one));
+            }
+        }
+    };
+    let effect = |scope: Scope, literal: &(Reach, Option<Box<[Reach; 4]>>)| View {
+        scope,
+        plain: vocabulary.in_effect(&literal.0),
+        on: literal
+            .1
+            .as_ref()
+            .map(|on| Box::new(std::array::from_fn(|i| vocabulary.in_effect(&on[i])))),
+    };
+    let mut cluster = (vocabulary.nothing(), None);
+    let mut namespaces: BTreeMap<&Arc<str>, Vec<&Reaches>> = BTreeMap::new();
+    for h in held {
+        let Some(reaches) = h.reaches else { continue };
+        match &h.namespace {
+            None => merge(&mut cluster, reaches, None),
+            Some(ns) => namespaces.entry(ns).or_default().push(reaches),
+        }
+    }
+    let mut out = vec![effect(Scope::Cluster, &cluster)];
+    for (ns, roles) in namespaces {
+        if roles.iter().all(|r| r.is_empty()) {
+            continue;
+        }
+        let mut sum = cluster.clone();
+        for role in roles {
+            merge(&mut sum, role, Some(ns));
+        }
+        out.push(effect(Scope::Namespace(ns.clone()), &sum));
+    }
+    out
+}
+
+/// How an alternative holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Outcome {
+    /// Only for names.
+    Named,
+    /// In full.
+    Full,
+}
+
+/// The names of an atom: of all its permissions together.
+struct AtomNames {
+    all: bool,
+    names: Vec<Arc<str>>,
+}
+
+fn atom_names(atom: &Atom, view: &View) -> AtomNames {
+    if view.plain.unlimited().meets(&atom.bits) {
+        return AtomNames {
+            all: true,
+            names: Vec::new(),
+        };
+    }
+    let mut names: Vec<Arc<str>> = Vec::new();
+    for (perm, some) in view.plain.named() {
+        if atom.bits.contains(perm.index()) {
+            names.extend(some.iter().cloned());
+        }
+    }
+    names.retain(|n| match &atom.names {
+        NameMode::Any | NameMode::Named => true,
+        NameMode::List(list) => list.iter().any(|l| **l == **n),
+        NameMode::Match(pattern) => pattern.is_match(n),
+    });
+    names.sort();
+    names.dedup();
+    AtomNames { all: false, names }
+}
+
+/// Does the conjunction hold, and in full or for names only?
+fn alternative(rule: &Rule, all: &[Atom], view: &View, cluster: &View) -> Option<Outcome> {
+    let mut outcome = Outcome::Full;
+    let mut objects: BTreeMap<&str, AtomNames> = BTreeMap::new();
+    for atom in all {
+        let from = if atom.at_cluster { cluster } else { view };
+        let got = atom_names(atom, from);
+        if !got.all && got.names.is_empty() {
+            return None;
+        }
+        if rule.named_only {
+            if got.all {
+                return None;
+            }
+            outcome = Outcome::Named;
+        } else if !got.all && matches!(atom.names, NameMode::Any) {
+            outcome = Outcome::Named;
+        }
+        if let Some(word) = &atom.same_object {
+            match objects.remove(word.as_str()) {
+                None => {
+                    objects.insert(word, got);
+                }
+                Some(before) => {
+                    let both = match (before.all, got.all) {
+                        (true, _) => got,
+                        (_, true) => before,
+                        _ => AtomNames {
+                            all: false,
+                            names: before
+                                .names
+                                .into_iter()
+                                .filter(|n| got.names.contains(n))
+                                .collect(),
+                        },
+                    };
+                    if !both.all && both.names.is_empty() {
+                        return None;
+                    }
+                    objects.insert(word, both);
+                }
+            }
+        }
+    }
+    Some(outcome)
+}
+
+/// The column of the levels that the scope falls in.
+pub(super) fn level(catalogue: &Catalogue, levels: &Levels, scope: &Scope) -> Option<Priority> {
+    match scope {
+        Scope::Cluster => levels.cluster,
+        Scope::Namespace(ns) if catalogue.privileged(ns) => levels.privileged,
+        Scope::Namespace(_) => levels.namespace,
+    }
+}
+
+/// A rule that holds at a view, before anything is dropped.
+pub(super) struct Hit {
+    pub(super) rule: RuleId,
+    pub(super) scope: Scope,
+    pub(super) priority: Priority,
+    pub(super) outcome: Outcome,
+    pub(super) witness: Vec<PermId>,
+    pub(super) bindings: Vec<usize>,
+}
+
+/// Asks the plain rules of one view.
+pub(super) fn plain_hits(
+    catalogue: &Catalogue,
+    version: ServerVersion,
+    view: &View,
+    cluster: &View,
+    out: &mut Vec<Hit>,
+) {
+    if view.plain.is_empty() {
+        return;
+    }
+    for (i, rule) in catalogue.rules.iter().enumerate() {
+        if rule.special.is_some() || rule.before.is_some_and(|b| version >= b) {
+            continue;
+        }
+        if let Scope::Namespace(ns) = &view.scope
+            && !rule.only_namespaces.is_empty()
+            && !rule.only_namespaces.iter().any(|n| **n == **ns)
+        {
+            continue;
+        }
+        let mut best: Option<Hit> = None;
+        for all in &rule.any {
+            let Some(outcome) = alternative(rule, all, view, cluster) else {
+                continue;
+            };
+            let levels = match outcome {
+                Outcome::Full => Some(&rule.levels),
+                Outcome::Named => rule.named.as_ref(),
+            };
+            let Some(priority) = levels.and_then(|l| level(catalogue, l, &view.scope)) else {
+                continue;
+            };
+            let witness = all.iter().flat_map(|a| a.perms.iter().copied());
+            match &mut best {
+                Some(hit) if hit.priority == priority => hit.witness.extend(witness),
+                Some(hit) if hit.priority > priority => {}
+                _ => {
+                    best = Some(Hit {
+                        rule: RuleId(i as u16),
+                        scope: view.scope.clone(),
+                        priority,
+                        outcome,
+                        witness: witness.collect(),
+                        bindings: Vec::new(),
+                    });
+                }
+            }
+            if let Some(hit) = &mut best {
+                hit.outcome = hit.outcome.max(outcome);
+            }
+        }
+        out.extend(best);
+    }
+}
+
+/// Judges one subject by the bindings that apply to it.
+///
+/// With `explain`, findings say which permissions they rest on.
+pub fn assess(
+    catalogue: &Catalogue,
+    version: ServerVersion,
+    subject: &Subject,
+    held: &[Held<'_>],
+    context: &dyn Context,
+    explain: bool,
+) -> Assessment {
+    let views = views(catalogue, held);
+    let mut hits = Vec::new();
+    let mut edges = Vec::new();
+    let cluster = &views[0];
+    for view in &views {
+        let from = hits.len();
+        plain_hits(catalogue, version, view, cluster, &mut hits);
+        special::hits(catalogue, view, cluster, held, context, &mut hits);
+        for hit in &hits[from..] {
+            special::edges_of(catalogue, hit, view, &mut edges);
+        }
+    }
+    special::across_scopes(catalogue, subject, held, &views, &mut hits, &mut edges);
+    super::constrained::hits(
+        catalogue, version, subject, &views, context, &mut hits, &mut edges,
+    );
+    special::everyone(catalogue, subject, held, context, &mut hits);
+    finish(catalogue, hits, edges, explain)
+}
+
+fn finish(
+    catalogue: &Catalogue,
+    mut hits: Vec<Hit>,
+    mut edges: Vec<Edge>,
+    explain: bool,
+) -> Assessment {
+    hits.sort_by(|a, b| {
+        (a.rule, &a.scope, std::cmp::Reverse(a.priority)).cmp(&(
+            b.rule,
+            &b.scope,
+            std::cmp::Reverse(b.priority),
+        ))
+    });
+    hits.dedup_by(|later, first| {
+        let same = (later.rule, &later.scope) == (first.rule, &first.scope);
+        if same && later.priority == first.priority {
+            first.witness.append(&mut later.witness);
+            first.bindings.append(&mut later.bindings);
+        }
+        same
+    });
+    let mut findings: Vec<Finding> = Vec::new();
+    let mut at_cluster: Option<(RuleId, Priority)> = None;
+    for hit in hits {
+        if hit.scope == Scope::Cluster {
+            at_cluster = Some((hit.rule, hit.priority));
+        } else if at_cluster.is_some_and(|(rule, p)| rule == hit.rule && p >= hit.priority) {
+            continue;
+        }
+        let witness = explain.then(|| {
+            let mut bits = Bits::new(catalogue.vocabulary.len());
+            hit.witness.iter().for_each(|p| bits.insert(p.index()));
+            bits
+        });
+        let mut bindings = hit.bindings;
+        bindings.sort_unstable();
+        bindings.dedup();
+        findings.push(Finding {
+            rule: hit.rule,
+            scope: hit.scope,
+            priority: hit.priority,
+            witness,
+            bindings,
+        });
+    }
+    edges.sort();
+    edges.dedup();
+    Assessment { findings, edges }
+}

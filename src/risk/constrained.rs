@@ -1,0 +1,260 @@
+//! `impersonate-constrained` (KEP-5284, catalogue A.8 and B.3): an identity that may be taken, and
+//! what may be done with it. Each half is useless without the other; what counts is what the second
+//! half would be worth as a grant of its own.
+
+use super::assess::{Context, Edge, Hit, Outcome, Scope, To, View, plain_hits};
+use super::catalogue::{Catalogue, Levels, RuleId, Special};
+use super::priority::Priority;
+use super::special::{self, Union};
+use crate::object::Subject;
+use crate::rbac::{MASTERS, Mode, Names, PermId, ServerVersion};
+
+struct Run<'a> {
+    catalogue: &'a Catalogue,
+    version: ServerVersion,
+    context: &'a dyn Context,
+    rule: RuleId,
+}
+
+/// The findings and edges of this rule.
+pub(super) fn hits(
+    catalogue: &Catalogue,
+    version: ServerVersion,
+    subject: &Subject,
+    views: &[View],
+    context: &dyn Context,
+    hits: &mut Vec<Hit>,
+    edges: &mut Vec<Edge>,
+) {
+    let p = &catalogue.perms;
+    let identities = [p.as_users, p.as_groups, p.as_sa, p.as_node, p.as_own_node];
+    if !views
+        .iter()
+        .any(|v| identities.iter().any(|i| v.names(*i).any()))
+    {
+        return;
+    }
+    let Some(rule) = catalogue.special(Special::ImpersonateConstrained) else {
+        return;
+    };
+    let run = Run {
+        catalogue,
+        version,
+        context,
+        rule,
+    };
+    run.user_info(views, hits, edges);
+    run.accounts(views, hits, edges);
+    let node = Union::of(&views[0], &[p.as_node]);
+    if node.any() {
+        run.nodes(
+            views,
+            Mode::ArbitraryNode,
+            p.as_node,
+            Some(&node),
+            hits,
+            edges,
+        );
+    }
+    // a real node name is never asked for, and only a token of a pod has a node
+    let own = Union::of(&views[0], &[p.as_own_node]);
+    if own.has("*") && matches!(subject, Subject::ServiceAccount { .. }) {
+        run.nodes(
+            views,
+            Mode::AssociatedNode,
+            p.as_own_node,
+            None,
+            hits,
+            edges,
+        );
+    }
+}
+
+impl Run<'_> {
+    fn hit(&self, scope: &Scope, priority: Priority, witness: &[PermId], hits: &mut Vec<Hit>) {
+        hits.push(Hit {
+            rule: self.rule,
+            scope: scope.clone(),
+            priority,
+            outcome: Outcome::Full,
+            witness: witness.to_vec(),
+            bindings: Vec::new(),
+        });
+    }
+
+    /// What the `impersonate-on` grants of a mode would be worth at a view as plain grants, and whom
+    /// they would let the holder become.
+    fn worth(&self, view: &View, mode: Mode) -> Option<(Priority, Vec<Edge>)> {
+        let through = view.through(mode, self.catalogue)?;
+        let mut found = Vec::new();
+        plain_hits(self.catalogue, self.version, &through, &through, &mut found);
+        special::hits(
+            self.catalogue,
+            &through,
+            &through,
+            &[],
+            self.context,
+            &mut found,
+        );
+        found.retain(|h| !self.catalogue.rule(h.rule).id.starts_with("impersonate-"));
+        let priority = found.iter().map(|h| h.priority).max()?;
+        let mut edges = Vec::new();
+        for hit in &found {
+            special::edges_of(self.catalogue, hit, &through, &mut edges);
+        }
+        edges.iter_mut().for_each(|e| e.rule = self.rule);
+        Some((priority, edges))
+    }
+
+    fn user_info(&self, views: &[View], hits: &mut Vec<Hit>, edges: &mut Vec<Edge>) {
+        let p = &self.catalogue.perms;
+        let users = Union::of(&views[0], &[p.as_users]);
+        let groups = Union::of(&views[0], &[p.as_groups]);
+        if !users.any() && !groups.any() {
+            return;
+        }
+        let witness = [p.as_users, p.as_groups];
+        self.hit(&Scope::Cluster, Priority::Low, &witness, hits);
+        let names: Vec<_> = users
+            .names
+            .iter()
+            .filter(|n| matches!(Subject::user(n), Subject::User { .. }))
+            .collect();
+        if !users.all && names.is_empty() {
+            return;
+        }
+        // four and more groups are asked for with the name `*`
+        let unlimited = users.all || groups.has("*");
+        for view in views {
+            let Some((worth, reached)) = self.worth(view, Mode::UserInfo) else {
+                continue;
+            };
+            if unlimited {
+                self.hit(&view.scope, worth, &witness, hits);
+                edges.extend(reached);
+                continue;
+            }
+            let to = names.iter().map(|n| To::User((*n).clone())).chain(
+                groups
+                    .names
+                    .iter()
+                    .filter(|g| &***g != MASTERS)
+                    .map(|g| To::Group(g.clone())),
+            );
+            edges.extend(to.map(|to| self.capped(view, to, worth)));
+        }
+    }
+
+    fn accounts(&self, views: &[View], hits: &mut Vec<Hit>, edges: &mut Vec<Edge>) {
+        let p = &self.catalogue.perms;
+        let mut unlimited = false;
+        let mut named = Vec::new();
+        let mut any = false;
+        for view in views {
+            match view.names(p.as_sa) {
+                Names::None => continue,
+                Names::All => unlimited = true,
+                Names::Some(names) => {
+                    named.extend(
+                        names
+                            .iter()
+                            .map(|n| To::Identity(view.scope.clone(), n.clone())),
+                    );
+                }
+            }
+            any = true;
+            self.hit(&view.scope, Priority::Low, &[p.as_sa], hits);
+        }
+        if !any {
+            return;
+        }
+        // the identity may lie in one namespace and what is done with it in another
+        for view in views {
+            let Some((worth, reached)) = self.worth(view, Mode::ServiceAccount) else {
+                continue;
+            };
+            if unlimited {
+                self.hit(&view.scope, worth, &[p.as_sa], hits);
+                edges.extend(reached);
+            } else {
+                edges.extend(named.iter().map(|to| self.capped(view, to.clone(), worth)));
+            }
+        }
+    }
+
+    /// Node modes give what the Node authoriser gives. `names` are the nodes of arbitrary-node,
+    /// `None` stands for the caller's own node.
+    fn nodes(
+        &self,
+        views: &[View],
+        mode: Mode,
+        identity: PermId,
+        names: Option<&Union>,
+        hits: &mut Vec<Hit>,
+        edges: &mut Vec<Edge>,
+    ) {
+        let p = &self.catalogue.perms;
+        self.hit(&Scope::Cluster, Priority::Low, &[identity], hits);
+        let any_node = names.is_some_and(|n| n.all);
+        for view in views {
+            let Some(through) = view.through(mode, self.catalogue) else {
+                continue;
+            };
+            let reads = Union::of(&through, &[p.get_secret, p.list_secret, p.watch_secret]).all;
+            let token = through.names(p.create_token);
+            let pods = Union::of(
+                &through,
+                &[p.delete_pod, p.update_pod_status, p.patch_pod_status],
+            )
+            .all;
+            let strong = if any_node {
+                Priority::Critical
+            } else {
+                Priority::High
+            };
+            let levels = if reads || token.all() {
+                of_places(strong, strong, Priority::Medium)
+            } else if pods {
+                of_places(Priority::Medium, Priority::Medium, Priority::Low)
+            } else {
+                Levels::default()
+            };
+            if let Some(priority) = super::assess::level(self.catalogue, &levels, &view.scope) {
+                self.hit(&view.scope, priority, &[identity], hits);
+            }
+            if !token.any() {
+                continue;
+            }
+            let to: Vec<To> = match names {
+                None => vec![To::OwnNodeTokens(view.scope.clone())],
+                Some(n) if n.all => vec![To::PodTokens(view.scope.clone())],
+                Some(n) => n
+                    .names
+                    .iter()
+                    .map(|node| To::NodeTokens(view.scope.clone(), node.clone()))
+                    .collect(),
+            };
+            edges.extend(
+                to.into_iter()
+                    .map(|to| self.capped(view, to, Priority::Critical)),
+            );
+        }
+    }
+
+    fn capped(&self, view: &View, to: To, cap: Priority) -> Edge {
+        Edge {
+            rule: self.rule,
+            scope: view.scope.clone(),
+            to,
+            cap,
+        }
+    }
+}
+
+fn of_places(cluster: Priority, privileged: Priority, namespace: Priority) -> Levels {
+    Levels {
+        cluster: Some(cluster),
+        privileged: Some(privileged),
+        namespace: Some(namespace),
+    }
+}

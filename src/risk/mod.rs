@@ -1,0 +1,18 @@
+//! What is dangerous (pure).
+//!
+//! The [`Catalogue`] is data (`data/rules.yaml`, `data/meta.yaml`); [`assess`] asks its rules of what a
+//! subject holds, scope by scope; [`Edge`]s say whom the subject can become.
+
+mod assess;
+mod builtin;
+mod catalogue;
+mod constrained;
+mod pods;
+mod priority;
+mod special;
+
+pub use assess::{Assessment, Context, Edge, Finding, Held, Holdings, Reaches, Scope, To, assess};
+pub use builtin::{Pair, builtin_pairs};
+pub use catalogue::{Atom, Catalogue, CatalogueError, NameMode, Rule, RuleId, Special};
+pub use pods::{audience_accepted, secret_may_be_token_of};
+pub use priority::{Priority, Status};
