@@ -1,7 +1,7 @@
 //! A small HTTP/1.1 server for machines and a few people, and its limits.
 //!
 //! It knows nothing of what it serves: a [`Site`] answers. What it adds is that no client can harm
-//! another one. Every connection is always in one [`Phase`], each phase but the computation has a
+//! another one. Every connection is always in one phase, each phase but the computation has a
 //! deadline, and when there are too many connections the one that has been of least use is closed
 //! for the new one: a scraper or a probe that does connect, gets in.
 //!
@@ -506,10 +506,8 @@ struct Pulse {
 struct State {
     phase: Phase,
     since: Instant,
-    /// Since when a response has been waiting to be taken. Apart from the phase because a client
-    /// that pipelines may cause the next computation before it has taken the last response.
-    owed: Option<Instant>,
-    /// When bytes last moved or the phase changed.
+    /// When a response last moved or the phase changed. Bytes of a head do not count: dripping them
+    /// in is how one would make a useless connection look alive.
     progress: Instant,
     /// The request's body was left in the socket.
     unread: bool,
@@ -527,7 +525,6 @@ impl Pulse {
             state: Mutex::new(State {
                 phase: Phase::Head,
                 since: now,
-                owed: None,
                 progress: now,
                 unread: false,
                 reset: false,
@@ -546,14 +543,13 @@ impl State {
     }
 
     fn deadline(&self, limits: &Limits) -> Option<Instant> {
-        let of_phase = match self.phase {
+        match self.phase {
             Phase::Head => Some(self.since + limits.head),
+            Phase::Computing => None,
+            Phase::Response => Some(self.since + limits.response),
             Phase::Idle => Some(self.since + limits.idle),
             Phase::Closing => Some(self.since + CLOSING),
-            Phase::Computing | Phase::Response => None,
-        };
-        let of_response = self.owed.map(|since| since + limits.response);
-        of_phase.into_iter().chain(of_response).min()
+        }
     }
 }
 
@@ -587,9 +583,8 @@ impl AsyncRead for Watched {
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         if buf.filled().len() > before {
             let mut state = lock(&self.pulse.state);
-            match state.phase {
-                Phase::Idle => state.enter(Phase::Head),
-                _ => state.progress = Instant::now(),
+            if state.phase == Phase::Idle {
+                state.enter(Phase::Head);
             }
             // Until a request is recognised in them, bytes read are part of one that may go wrong.
             state.unread |= state.phase == Phase::Head;
@@ -622,11 +617,11 @@ impl AsyncWrite for Watched {
     }
 
     /// hyper flushes when it has nothing left to write, and a body in one piece is among what it
-    /// had: the response is with the kernel.
+    /// had: the response is with the kernel. The next request it takes up only then.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
         let mut state = lock(&self.pulse.state);
-        if state.owed.take().is_some() && state.phase == Phase::Response {
+        if state.phase == Phase::Response {
             state.enter(Phase::Idle);
         }
         Poll::Ready(Ok(()))
@@ -699,9 +694,7 @@ async fn answer<S: Site>(
         let close = header::HeaderValue::from_static("close");
         response.headers_mut().insert(header::CONNECTION, close);
     }
-    let mut state = lock(&pulse.state);
-    state.enter(Phase::Response);
-    state.owed = state.owed.or(Some(state.since));
+    lock(&pulse.state).enter(Phase::Response);
     Ok(response)
 }
 
@@ -749,7 +742,7 @@ fn response(reply: Reply) -> Response<Full<Bytes>> {
         .header(header::CONTENT_TYPE, reply.content_type)
         .header(header::X_CONTENT_TYPE_OPTIONS, "nosniff")
         .header(header::CACHE_CONTROL, "no-store");
-    // hyper leaves it out of the answer to HEAD for an empty body.
+    // hyper would add it, but not to every answer to HEAD.
     if !matches!(reply.status, 204 | 304) {
         builder = builder.header(header::CONTENT_LENGTH, reply.body.len());
     }
@@ -812,13 +805,7 @@ mod tests {
         state.enter(Phase::Computing);
         assert_eq!(state.deadline(&limits), None);
         state.enter(Phase::Response);
-        let owed = state.since;
-        state.owed = Some(owed);
-        assert_eq!(state.deadline(&limits), Some(owed + limits.response));
-        // A pipelined request does not extend the time for the response before it.
-        state.enter(Phase::Computing);
-        assert_eq!(state.deadline(&limits), Some(owed + limits.response));
-        state.owed = None;
+        assert_eq!(state.deadline(&limits), Some(state.since + limits.response));
         state.enter(Phase::Idle);
         assert_eq!(state.deadline(&limits), Some(state.since + limits.idle));
     }
