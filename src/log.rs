@@ -26,9 +26,9 @@ use tracing_subscriber::{
 
 /// Value of `--log.level`: one of five words, or a filter such as `info,kube_client=debug`.
 ///
-/// A word is the level of the exporter. Libraries are held one step quieter, and the API client to
-/// errors up to `info`: it reports every failed request, and so does the exporter, with the reason
-/// and what follows from it. A filter is taken as it stands.
+/// A word is the level of the exporter. At `debug` and `trace` libraries are held one step quieter;
+/// below, the API client to errors: it reports every failed request, and so does the exporter, with
+/// the reason and what follows from it. A filter is taken as it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogLevel(String);
 
