@@ -14,12 +14,14 @@
 //! - [`ledger`]: rows, incremental judgement, snapshots (pure)
 //! - [`source`]: where objects come from: a live cluster, manifests
 //! - [`export`]: what goes out: metrics, HTTP, reports
+//! - [`log`]: what the process says of itself on stderr
 //!
 //! `object`, `rbac`, `risk` and `ledger` know nothing of I/O, and `source` and `export` nothing of
 //! each other; a test holds them to it.
 
 pub mod export;
 pub mod ledger;
+pub mod log;
 pub mod object;
 pub mod rbac;
 pub mod risk;

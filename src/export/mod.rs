@@ -1,1 +1,5 @@
 //! What goes out: metrics, HTTP, reports.
+
+pub mod http;
+pub mod negotiate;
+pub mod process;

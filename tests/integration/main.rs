@@ -1,3 +1,4 @@
 //! Checks that need Rust alone.
 
 mod cases;
+mod http;
