@@ -1,1 +1,6 @@
-//! Checks that need the real servers.
+//! Checks that need the real servers: `make e2e` builds them and runs these.
+
+mod harness;
+
+/// The harness itself, without the exporter.
+mod servers;
