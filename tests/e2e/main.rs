@@ -4,3 +4,6 @@ mod harness;
 
 /// The harness itself, without the exporter.
 mod servers;
+
+/// The evaluator against the authoriser.
+mod reviews;
