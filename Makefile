@@ -4,18 +4,22 @@ CARGO ?= cargo
 # The tests start several servers of 300 MB each and measure times, so they take turns.
 E2E_ARGS ?= --test-threads=1
 
-.PHONY: help check fmt lint test doc e2e parts demo release size clean-parts
+.PHONY: help check fmt fmt-check lint test doc e2e parts demo release size clean-parts
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-check: fmt lint test doc ## everything that needs Rust alone
+check: fmt-check lint test doc ## everything that needs Rust alone
 
-fmt: ## is the code formatted?
+fmt: ## format the code
+	$(CARGO) fmt
+
+fmt-check: ## is the code formatted?
 	$(CARGO) fmt --check
 
 lint: ## clippy, warnings denied
-	$(CARGO) clippy --all-targets --locked -- -D warnings
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --test e2e -- -D warnings # all targets are those that `cargo test` runs
 
 test: ## unit and integration tests
 	$(CARGO) test --locked
@@ -27,7 +31,7 @@ parts: ## build the real kube-apiserver, etcd, … for e2e (Go; five minutes, on
 	@tests/parts/build.sh
 
 e2e: parts ## end-to-end tests against the real servers; RBAC_EXPORTER_SAR_QUESTIONS=100000 asks longer
-	$(CARGO) test --locked --test e2e -- $(E2E_ARGS)
+	$(CARGO) test --locked --test e2e -- $(E2E_ARGS) --show-output
 
 demo: ## serve the demo cluster on :7222
 	$(CARGO) run --locked --release -- --source.manifests deploy/demo

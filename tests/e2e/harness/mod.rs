@@ -11,12 +11,18 @@ pub(crate) mod world;
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// How long one change may take from the API server's answer to `/metrics`.
 pub(crate) const SOON: Duration = Duration::from_secs(1);
+
+/// A file of this repository.
+pub(crate) fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
 
 /// A loopback port that was free a moment ago and that no other call of this process was given.
 pub(crate) fn free_port() -> u16 {

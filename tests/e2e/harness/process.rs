@@ -4,12 +4,14 @@ use std::fs::File;
 use std::io::Write;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{LazyLock, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use std::{fs, thread};
 
 use tempfile::TempDir;
+
+use super::eventually;
 
 /// Ends what drop cannot reach: worlds in statics, and everything when the test binary itself is
 /// killed or aborts.
@@ -30,7 +32,7 @@ for pid in $pids; do kill -9 "-$pid"; done
 for dir in $dirs; do [ -d "$dir" ] && { rm -rf "$dir" || { sleep 1; rm -rf "$dir"; }; }; done
 "#;
 
-static REAPER_INPUT: LazyLock<Mutex<ChildStdin>> = LazyLock::new(|| {
+static REAPER_PROCESS: LazyLock<Mutex<Child>> = LazyLock::new(|| {
     let reaper = Command::new("sh")
         .args(["-c", REAPER])
         .stdin(Stdio::piped())
@@ -39,13 +41,14 @@ static REAPER_INPUT: LazyLock<Mutex<ChildStdin>> = LazyLock::new(|| {
         .process_group(0)
         .spawn()
         .expect("sh starts");
-    Mutex::new(reaper.stdin.expect("stdin is piped"))
+    Mutex::new(reaper)
 });
 
 fn tell_reaper(what: &str, value: &dyn std::fmt::Display) {
-    let mut input = REAPER_INPUT
+    let mut reaper = REAPER_PROCESS
         .lock()
         .unwrap_or_else(|broken| broken.into_inner());
+    let input = reaper.stdin.as_mut().expect("stdin is piped");
     writeln!(input, "{what} {value}").expect("the reaper lives as long as we do");
 }
 
@@ -121,22 +124,25 @@ impl Process {
         tell_reaper("ended", &self.child.id());
     }
 
-    /// SIGTERM, and the exit status when it ends in time.
-    pub(crate) fn terminate(&mut self, within: Duration) -> Option<ExitStatus> {
+    /// SIGTERM, and the exit status.
+    ///
+    /// # Panics
+    ///
+    /// When it is still there after `within`.
+    pub(crate) fn terminate(&mut self, within: Duration) -> ExitStatus {
         let pid = self.child.id().to_string();
         Command::new("sh")
             .args(["-c", "kill -s TERM \"$0\"", &pid])
             .status()
             .unwrap();
-        let start = Instant::now();
-        while start.elapsed() < within {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                tell_reaper("ended", &pid);
-                return Some(status);
-            }
-            thread::sleep(Duration::from_millis(10));
-        }
-        None
+        let (status, _) = eventually("it ends on SIGTERM", within, || {
+            self.child
+                .try_wait()
+                .unwrap()
+                .ok_or_else(|| self.log_tail())
+        });
+        tell_reaper("ended", &pid);
+        status
     }
 }
 

@@ -1,7 +1,6 @@
 //! A real Prometheus and its promtool.
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -104,20 +103,10 @@ impl Prometheus {
     }
 }
 
-/// Runs promtool.
-pub(crate) fn promtool(args: &[&str], input: &str) -> Finished {
-    run(
-        Command::new(parts::prometheus("promtool")).args(args),
-        input,
-    )
-}
-
-/// `promtool check` of a rule file or the like.
+/// `promtool check metrics` of an exposition.
 pub(crate) fn check_metrics(exposition: &str) -> Finished {
-    promtool(&["check", "metrics"], exposition)
-}
-
-/// The text of a file of this repository.
-pub(crate) fn repository(path: &str) -> std::path::PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+    run(
+        Command::new(parts::prometheus("promtool")).args(["check", "metrics"]),
+        exposition,
+    )
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::process::{Finished, Process, run, temporary_directory};
-use super::{eventually, free_port, parts};
+use super::{eventually, free_port, parts, repository};
 
 /// Controllers that give a server the contents of a real cluster: filled `admin`, `edit` and
 /// `view`, and an account `default` in every namespace.
@@ -215,6 +215,14 @@ impl World {
     #[track_caller]
     pub(crate) fn apply(&self, object: &Value) {
         self.kubectl(&["apply", "-f", "-"], &object.to_string());
+    }
+
+    /// Creates the account, role and binding that we tell people to run the exporter under, and
+    /// gives a kubeconfig with that account's token that goes to the API server through `port`.
+    pub(crate) fn exporter_kubeconfig(&self, port: u16) -> PathBuf {
+        let manifest = repository("deploy/manifests/rbac.yaml");
+        self.kubectl(&["apply", "-f", &manifest.display().to_string()], "");
+        self.account_kubeconfig("rbac-exporter", "rbac-exporter", port)
     }
 
     /// The port of the API server.

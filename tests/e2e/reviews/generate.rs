@@ -149,7 +149,7 @@ impl Random {
 }
 
 /// A review of this spec.
-pub(super) fn review(spec: Value) -> Value {
+pub(super) fn review(spec: &Value) -> Value {
     json!({
         "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec,
     })
@@ -179,28 +179,30 @@ pub(super) fn objects(random: &mut Random) -> Vec<Value> {
     }
     for number in 0..14 {
         let subjects = subjects(random, None);
-        let role = if random.percent(10) {
+        let names = if random.percent(10) {
             DEFAULT_ROLES
         } else {
             ROLE_NAMES
         };
+        let name = *random.pick(names);
         objects.push(json!({
             "kind": "ClusterRoleBinding", "metadata": {"name": format!("binding {number}")},
-            "subjects": subjects, "roleRef": role_ref("ClusterRole", *random.pick(role)),
+            "subjects": subjects, "roleRef": role_ref("ClusterRole", name),
         }));
     }
     for number in 0..42 {
         let namespace = *random.pick(&NAMESPACES);
         let subjects = subjects(random, Some(namespace));
-        let (kind, role) = match random.below(20) {
+        let (kind, names) = match random.below(20) {
             0..10 => ("Role", ROLE_NAMES),
             10..18 => ("ClusterRole", ROLE_NAMES),
             _ => ("ClusterRole", DEFAULT_ROLES),
         };
+        let name = *random.pick(names);
         objects.push(json!({
             "kind": "RoleBinding",
             "metadata": {"name": format!("binding {number}"), "namespace": namespace},
-            "subjects": subjects, "roleRef": role_ref(kind, *random.pick(role)),
+            "subjects": subjects, "roleRef": role_ref(kind, name),
         }));
     }
     objects
@@ -321,7 +323,7 @@ impl Questioner {
                 if random.percent(2) {
                     add_group(&mut spec, "system:masters");
                 }
-                review(Value::Object(spec))
+                review(&Value::Object(spec))
             })
             .collect()
     }

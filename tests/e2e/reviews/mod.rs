@@ -270,9 +270,9 @@ fn canaries(round: u64) -> [Value; 4] {
 fn canary_questions(round: u64) -> [Value; 2] {
     let resource = format!("songs{round}");
     [
-        generate::review(json!({"user": "canary",
+        generate::review(&json!({"user": "canary",
             "resourceAttributes": {"verb": "sing", "resource": resource}})),
-        generate::review(json!({"groups": ["canaries"], "resourceAttributes":
+        generate::review(&json!({"groups": ["canaries"], "resourceAttributes":
             {"verb": "sing", "resource": resource, "namespace": NAMESPACES[0]}})),
     ]
 }
