@@ -97,7 +97,11 @@ impl Prometheus {
         self.process
             .log()
             .lines()
-            .filter(|line| line.contains("level=warn") || line.contains("level=error"))
+            .filter(|line| {
+                ["level=warn", "level=error"]
+                    .iter()
+                    .any(|level| line.to_lowercase().contains(level))
+            })
             .map(str::to_owned)
             .collect()
     }
