@@ -1,5 +1,6 @@
 //! What kubectl changes is in `/metrics` within a second of the API server's answer.
 
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,7 @@ use serde_json::{Value, json};
 use crate::harness::exporter::Exporter;
 use crate::harness::exposition::Samples;
 use crate::harness::world::World;
-use crate::harness::{SOON, eventually};
+use crate::harness::{SOON, eventually, repository};
 
 /// The exporter on the shared cluster, under its own account.
 fn exporter() -> &'static Exporter {
@@ -280,14 +281,58 @@ fn the_manifests_in_deploy_are_valid() {
     let world = World::shared();
     world.exporter_kubeconfig(world.port());
     // A dry run sees each object on its own, so the namespace has to be there already.
+    let manifests = repository("deploy/manifests");
+    let manifests = manifests.to_str().expect("the path is UTF-8");
     world.kubectl(
         &[
             "apply",
             "--dry-run=server",
             "--validate=strict",
             "-k",
-            "deploy/manifests",
+            manifests,
         ],
         "",
     );
+}
+
+#[test]
+fn the_demo_on_a_server_is_judged_as_its_files_are() {
+    let world = World::with_controllers();
+    let demo = repository("deploy/demo");
+    let path = demo.to_str().expect("the path is UTF-8");
+    world.kubectl(
+        &["apply", "--validate=strict", "--recursive", "-f", path],
+        "",
+    );
+    let live = Exporter::watch(&world.exporter_kubeconfig(world.port())).report();
+    let files = Exporter::start(&["--source.manifests", path], None).report();
+
+    let judged = |entry: &Value| {
+        let key = ["kind", "namespace", "name"].map(|key| entry[key].to_string());
+        let value = ["priority", "own", "status"].map(|key| entry[key].to_string());
+        (key, value)
+    };
+    let entries = |report: &Value, what: &str| -> Vec<Value> {
+        report[what].as_array().expect("an array").clone()
+    };
+    let mut differences = Vec::new();
+    let mut compared = 0;
+    for what in ["subjects", "pods"] {
+        let live: BTreeMap<_, _> = entries(&live, what).iter().map(judged).collect();
+        for entry in entries(&files, what) {
+            // A new pod on the server has not ended, and what controllers would make is not there.
+            if entry["terminal"] == true || entry["predicted"] == true {
+                continue;
+            }
+            compared += 1;
+            let (key, here) = judged(&entry);
+            let there = live.get(&key);
+            if there != Some(&here) {
+                differences.push(format!("{what} {key:?}: files {here:?}, server {there:?}"));
+            }
+        }
+    }
+    println!("{compared} subjects and pods are judged alike");
+    assert!(compared > 80, "{compared} subjects and pods");
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
 }

@@ -14,10 +14,9 @@ use super::process::{Finished, Process, run, temporary_directory};
 use super::{eventually, free_port, parts, repository};
 
 /// Controllers that give a server the contents of a real cluster: filled `admin`, `edit` and
-/// `view`, and an account `default` in every namespace.
+/// `view`, an account `default` in every namespace, and namespaces that go when they are deleted.
 const CONTROLLERS: &str = "clusterrole-aggregation-controller,serviceaccount-controller,\
-                           namespace-controller,garbage-collector-controller,deployment-controller,\
-                           replicaset-controller";
+                           namespace-controller,garbage-collector-controller";
 
 /// A token in the group `system:masters`, good on loopback for the life of one test.
 const ADMIN_TOKEN: &str = "admin-of-a-throw-away-server";
@@ -90,6 +89,8 @@ impl World {
                 .arg(format!("--secure-port={}", self.port))
                 .arg(format!("--cert-dir={}", dir.join("certificates").display()))
                 .arg("--authorization-mode=RBAC")
+                // As every installer has it; else a pod that takes its node cannot be made.
+                .arg("--allow-privileged=true")
                 .arg(format!(
                     "--token-auth-file={}",
                     dir.join("tokens.csv").display()
