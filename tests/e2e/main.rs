@@ -1,1 +1,22 @@
-//! Checks that need the real servers.
+//! Checks that need the real servers: `make e2e` builds them and runs these.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "helpers of tests fail as tests do, and what they measure is printed"
+)]
+
+mod harness;
+
+/// What a fresh cluster is judged as, and what one edit of it is.
+mod default_cluster;
+/// Servers that die or are slow.
+mod faults;
+/// Changes, from kubectl to `/metrics`.
+mod live;
+/// The evaluator against the authoriser.
+mod reviews;
+/// A real Prometheus reads what we write.
+mod scraped;
+/// The harness itself, without the exporter.
+mod servers;

@@ -1,0 +1,48 @@
+# Development tasks. Everything here is also what CI runs; `make` alone lists the targets.
+
+CARGO ?= cargo
+# The tests start several servers of 300 MB each and measure times, so they take turns.
+E2E_ARGS ?= --test-threads=1
+
+.PHONY: help check fmt fmt-check lint test doc e2e parts demo release size clean-parts
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+check: fmt-check lint test doc ## everything that needs Rust alone
+
+fmt: ## format the code
+	$(CARGO) fmt
+
+fmt-check: ## is the code formatted?
+	$(CARGO) fmt --check
+
+lint: ## clippy, warnings denied
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --test e2e -- -D warnings # all targets are those that `cargo test` runs
+
+test: ## unit and integration tests
+	$(CARGO) test --locked
+
+doc: ## API documentation, warnings denied
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
+
+parts: ## build the real kube-apiserver, etcd, … for e2e (Go; five minutes, once), or find them in KUBEBUILDER_ASSETS
+	@tests/parts/build.sh
+
+e2e: parts ## end-to-end tests against the real servers; RBAC_EXPORTER_SAR_QUESTIONS=100000 asks longer
+	$(CARGO) test --locked --test e2e -- $(E2E_ARGS) --show-output
+
+demo: ## serve the demo cluster on :7222
+	$(CARGO) run --locked --release -- --source.manifests deploy/demo
+
+release: ## optimised binary in target/release
+	$(CARGO) build --locked --release
+
+size: release ## is the release binary at most 12 MB?
+	@size=$$(wc -c < target/release/rbac-exporter); \
+	echo "release binary: $$size bytes"; \
+	test "$$size" -le 12000000 || { echo "larger than the 12,000,000 bytes that are promised" >&2; exit 1; }
+
+clean-parts: ## delete the built servers
+	rm -rf target/parts

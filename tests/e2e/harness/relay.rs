@@ -1,0 +1,118 @@
+//! Man-in-the-middle servers: one that slows a connection down, one that changes what is asked for.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+/// Passes bytes on to a port, slowly on the way back until it is told otherwise.
+///
+/// It knows nothing of TLS or HTTP, so what it delays is what a slow network delays.
+#[derive(Debug)]
+pub(crate) struct SlowRelay {
+    port: u16,
+    slow: Arc<AtomicBool>,
+}
+
+impl SlowRelay {
+    /// Bytes that pass at once, and the pause after them: an answer of 100 kB takes two seconds.
+    const PIECE: usize = 1024;
+    const PAUSE: Duration = Duration::from_millis(20);
+
+    /// Listens before it returns.
+    pub(crate) fn start(to: u16) -> Self {
+        let slow = Arc::new(AtomicBool::new(true));
+        let relay_slow = Arc::clone(&slow);
+        let port = serve(move |client| {
+            let server = TcpStream::connect((Ipv4Addr::LOCALHOST, to))?;
+            let (from_client, to_server) = (client.try_clone()?, server.try_clone()?);
+            thread::spawn(move || pump(from_client, to_server, None));
+            pump(server, client, Some(&relay_slow));
+            Ok(())
+        });
+        Self { port, slow }
+    }
+
+    /// Where to connect to.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// From now on bytes pass at once.
+    pub(crate) fn full_speed(&self) {
+        self.slow.store(false, Ordering::Relaxed);
+    }
+}
+
+/// Copies until either side ends; then both hear of it, as they would without us.
+fn pump(mut from: TcpStream, mut to: TcpStream, slow: Option<&AtomicBool>) {
+    let mut buffer = [0; 64 * 1024];
+    loop {
+        let is_slow = slow.is_some_and(|slow| slow.load(Ordering::Relaxed));
+        let room = if is_slow {
+            SlowRelay::PIECE
+        } else {
+            buffer.len()
+        };
+        match from.read(&mut buffer[..room]) {
+            Ok(count @ 1..) if to.write_all(&buffer[..count]).is_ok() => {}
+            _ => break,
+        }
+        if is_slow {
+            thread::sleep(SlowRelay::PAUSE);
+        }
+    }
+    // Either may be closed by now, which is what is wanted.
+    let _ = to.shutdown(Shutdown::Write);
+    let _ = from.shutdown(Shutdown::Read);
+}
+
+/// Passes HTTP requests on to a port, asking for the text format whatever the client asked for.
+///
+/// Prometheus 2.42 always prefers OpenMetrics; this is how a real one comes to read the other.
+pub(crate) fn start_text_relay(to: u16) -> u16 {
+    serve(move |mut client| {
+        let mut request = String::new();
+        let mut lines = BufReader::new(client.try_clone()?);
+        loop {
+            let mut line = String::new();
+            if lines.read_line(&mut line)? == 0 {
+                return Ok(());
+            }
+            let name = line
+                .split(':')
+                .next()
+                .unwrap_or_default()
+                .to_ascii_lowercase();
+            match name.as_str() {
+                // One request a connection keeps this free of the length of answers.
+                "accept" => request.push_str("Accept: text/plain;version=0.0.4\r\n"),
+                "connection" => {}
+                "\r\n" => break,
+                _ => request.push_str(&line),
+            }
+        }
+        request.push_str("Connection: close\r\n\r\n");
+        let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, to))?;
+        server.write_all(request.as_bytes())?;
+        io::copy(&mut server, &mut client)?;
+        Ok(())
+    })
+}
+
+/// Serves each connection on a thread of its own, for the life of the test binary.
+fn serve(handle: impl Fn(TcpStream) -> io::Result<()> + Send + Sync + 'static) -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let handle = Arc::new(handle);
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let handle = Arc::clone(&handle);
+            // A connection that breaks is for the two ends to notice.
+            thread::spawn(move || drop(handle(client)));
+        }
+    });
+    port
+}
