@@ -1,5 +1,7 @@
 //! What goes out: metrics, HTTP, reports.
 
 pub mod http;
+pub mod metrics;
 pub mod negotiate;
 pub mod process;
+pub mod render;

@@ -29,7 +29,7 @@ pub use query::{
     Attributes, BindingView, FindingView, Grant, PathStep, PodView, Question, RoleView, SecretView,
     SubjectView, TokenSource, TokenView, Verdict,
 };
-pub use tally::{ByLevel, ByPriority, NamespaceBlock, RuleCount, Snapshot};
+pub use tally::{ByLevel, ByPriority, Judged, NamespaceBlock, RuleCount, Snapshot};
 pub use watch::WatchState;
 
 use crate::object::{Binding, Object, Origin, Pod, Resource, Role, ServiceAccount, Subject};
@@ -118,6 +118,7 @@ pub struct Ledger {
     skipped: BTreeMap<String, u64>,
     blocks: BTreeMap<Arc<str>, Arc<NamespaceBlock>>,
     rule_counts: tally::RuleCounts,
+    last_judged: Arc<Judged>,
     generation: u64,
     dirty: DirtySets,
 }
@@ -171,6 +172,7 @@ impl Ledger {
             problems: Vec::new(),
             skipped: BTreeMap::new(),
             blocks: BTreeMap::new(),
+            last_judged: Arc::default(),
             generation: 0,
             dirty: DirtySets::default(),
         };

@@ -105,9 +105,11 @@ impl Ledger {
         if std::mem::take(&mut self.dirty.graph) {
             self.settle_graph();
         }
-        self.count_namespaces();
+        if !self.dirty.namespaces.is_empty() || !self.dirty.nodes.is_empty() {
+            self.count_namespaces();
+            self.publish();
+        }
         self.dirty.health = false;
-        self.generation += 1;
         self.collect_names();
         true
     }

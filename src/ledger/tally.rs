@@ -60,19 +60,26 @@ pub struct RuleCount {
     pub subjects: u32,
 }
 
-/// What is exported, as of one settled batch.
-#[derive(Clone, Debug)]
-pub struct Snapshot {
-    /// Rises by one with every batch that changed something.
-    pub generation: u64,
-    /// Every resource has synced once; nothing is exported before.
-    pub synced: bool,
-    /// Everything was read and decoded.
-    pub complete: bool,
+/// The judgement as numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Judged {
     /// Blocks by namespace; `""` first.
     pub namespaces: Vec<(Arc<str>, Arc<NamespaceBlock>)>,
     /// Non-zero numbers only.
     pub rules: Vec<RuleCount>,
+}
+
+/// What is exported, as of one settled batch.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Rises by one with every batch that moved the judgement.
+    pub generation: u64,
+    /// The judgement, shared with the snapshot before while it did not move.
+    pub judged: Arc<Judged>,
+    /// Every resource has synced once; nothing is exported before.
+    pub synced: bool,
+    /// Everything was read and decoded.
+    pub complete: bool,
     /// Watches in the order of [`Resource::ALL`], each with its number of objects and of objects
     /// without history (contract §5).
     pub watches: Vec<(Resource, WatchState, u64, u64)>,
@@ -112,6 +119,15 @@ pub(crate) fn worse(a: (Priority, Status), b: (Priority, Status)) -> (Priority, 
 }
 
 impl Ledger {
+    /// The numbers as they stand, as a new generation if they differ from the last.
+    pub(super) fn publish(&mut self) {
+        let judged = self.judged();
+        if *self.last_judged != judged {
+            self.last_judged = Arc::new(judged);
+            self.generation += 1;
+        }
+    }
+
     /// Counts the touched namespaces anew.
     pub(super) fn count_namespaces(&mut self) {
         let mut touched: Vec<Sym> = std::mem::take(&mut self.dirty.namespaces)
@@ -414,8 +430,7 @@ impl Ledger {
         (self.role_of(id).is_none(), account)
     }
 
-    /// What is to be exported.
-    pub fn snapshot(&self) -> Snapshot {
+    fn judged(&self) -> Judged {
         let rules = &self.catalogue.rules;
         let mut counts = Vec::new();
         for (rule, levels) in rules.iter().zip(&self.rule_counts.0) {
@@ -433,16 +448,24 @@ impl Ledger {
                 }
             }
         }
+        let namespaces = self
+            .blocks
+            .iter()
+            .map(|(n, b)| (n.clone(), b.clone()))
+            .collect();
+        Judged {
+            namespaces,
+            rules: counts,
+        }
+    }
+
+    /// What is to be exported, as of the last [`Ledger::settle`].
+    pub fn snapshot(&self) -> Snapshot {
         Snapshot {
             generation: self.generation,
+            judged: self.last_judged.clone(),
             synced: self.synced(),
             complete: self.complete(),
-            namespaces: self
-                .blocks
-                .iter()
-                .map(|(n, b)| (n.clone(), b.clone()))
-                .collect(),
-            rules: counts,
             watches: Resource::ALL
                 .into_iter()
                 .map(|r| {

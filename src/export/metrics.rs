@@ -1,0 +1,607 @@
+//! The metric table and what fills it.
+//!
+//! [`TABLE`] is the one source of names, types, labels and helps (contract §6); docs, alerts and
+//! dashboards are checked against it.
+
+use super::process::ProcessCollector;
+use crate::ledger::{ByLevel, FaultReason, NamespaceBlock, Snapshot};
+use crate::risk::{Priority, Status};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeLabelSet, EncodeMetric, LabelSetEncoder, text::encode_registry,
+};
+use prometheus_client::metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge};
+use prometheus_client::registry::Registry;
+use sha2::{Digest, Sha256};
+use std::sync::Arc;
+
+/// Type of a family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Goes up and down.
+    Gauge,
+    /// Only rises; the name ends in `_total`.
+    Counter,
+}
+
+/// One family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Family {
+    /// As it stands in the text format, `_total` included.
+    pub name: &'static str,
+    /// Type.
+    pub kind: Kind,
+    /// Label names, in their order.
+    pub labels: &'static [&'static str],
+    /// HELP: what one series says, in a sentence.
+    pub help: &'static str,
+}
+
+const fn gauge(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Family {
+    Family {
+        name,
+        kind: Kind::Gauge,
+        labels,
+        help,
+    }
+}
+
+const fn counter(
+    name: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+) -> Family {
+    Family {
+        name,
+        kind: Kind::Counter,
+        labels,
+        help,
+    }
+}
+
+const NAMESPACE: &[&str] = &["namespace"];
+const LEVEL: &[&str] = &["namespace", "priority", "status"];
+const KIND_LEVEL: &[&str] = &["namespace", "kind", "priority", "status"];
+const RESOURCE: &[&str] = &["resource"];
+
+const SUBJECTS: Family = gauge(
+    "rbac_subjects",
+    &["namespace", "kind"],
+    "Users, groups and service accounts that a binding names, and service accounts that exist, by their own namespace.",
+);
+const RISKY_SUBJECTS: Family = gauge(
+    "rbac_risky_subjects",
+    KIND_LEVEL,
+    "Subjects by effective priority, what they can become through others included.",
+);
+const PODS: Family = gauge(
+    "rbac_pods",
+    NAMESPACE,
+    "Live pods (not Succeeded or Failed).",
+);
+const HOT_PODS: Family = gauge(
+    "rbac_hot_pods",
+    LEVEL,
+    "Live pods that carry an API token of a risky service account, by the strongest one.",
+);
+const AUTOMOUNT_PODS: Family = gauge(
+    "rbac_automount_pods",
+    &["namespace", "priority"],
+    "Live pods with an API token mounted where client libraries look for it, by the priority of their service account.",
+);
+const NEEDLESS_TOKEN_PODS: Family = gauge(
+    "rbac_needless_token_pods",
+    NAMESPACE,
+    "Live pods with an API token of a service account that has no rule beyond what every account has.",
+);
+const NODE_ESCAPE_PODS: Family = gauge(
+    "rbac_node_escape_pods",
+    LEVEL,
+    "Live pods that can take their node, by the strongest token on that node.",
+);
+const SECRET_PODS: Family = gauge(
+    "rbac_secret_pods",
+    &["namespace", "source"],
+    "Live pods that receive Secrets, by volume or by environment.",
+);
+const WILDCARD_RULES: Family = gauge(
+    "rbac_wildcard_rules",
+    KIND_LEVEL,
+    "Rules of roles with a wildcard in verbs, groups, resources or URLs, by what the rule gives where it is bound.",
+);
+const RISKY_ROLES: Family = gauge(
+    "rbac_risky_roles",
+    &["namespace", "kind", "priority", "bound", "status"],
+    "Roles by what they give where they are bound, or would give if they were.",
+);
+const RISKY_BINDINGS: Family = gauge(
+    "rbac_risky_bindings",
+    KIND_LEVEL,
+    "Bindings by what their role gives in their own namespace, or everywhere.",
+);
+const DANGLING_BINDINGS: Family = gauge(
+    "rbac_dangling_bindings",
+    &["namespace", "kind", "reason"],
+    "Bindings that name a role or a service account that does not exist.",
+);
+const IDLE_ACCOUNTS: Family = gauge(
+    "rbac_idle_risky_serviceaccounts",
+    LEVEL,
+    "Risky service accounts that no live pod uses.",
+);
+const RULE_SUBJECTS: Family = gauge(
+    "rbac_rule_subjects",
+    &["rule", "priority", "status"],
+    "Subjects that a rule of the catalogue matches, at the priority of their highest scope.",
+);
+const BUILD_INFO: Family = gauge(
+    "rbac_exporter_build_info",
+    &["version", "revision", "ruleset"],
+    "Always 1; version and revision of the exporter, and the hash of the rules in force.",
+);
+const INFO: Family = gauge(
+    "rbac_exporter_info",
+    &["external_url"],
+    "Always 1; the URL under which people reach the exporter.",
+);
+const COMPLETE: Family = gauge(
+    "rbac_exporter_complete",
+    &[],
+    "1 while everything could be read and decoded, else 0.",
+);
+const WATCH_SYNCED: Family = gauge(
+    "rbac_exporter_watch_synced",
+    RESOURCE,
+    "1 once the resource was listed completely.",
+);
+const WATCH_ACTIVITY: Family = gauge(
+    "rbac_exporter_watch_last_activity_timestamp_seconds",
+    RESOURCE,
+    "When the server was last heard from about the resource, bookmarks included.",
+);
+const WATCH_EVENTS: Family = counter(
+    "rbac_exporter_watch_events_total",
+    RESOURCE,
+    "Objects added, modified and deleted, as the watch reported them.",
+);
+const WATCH_ERRORS: Family = counter(
+    "rbac_exporter_watch_errors_total",
+    &["resource", "reason"],
+    "Requests and streams that failed.",
+);
+const WATCH_RESTARTS: Family = counter(
+    "rbac_exporter_watch_restarts_total",
+    RESOURCE,
+    "Times the watch was opened anew.",
+);
+const WATCH_FORBIDDEN: Family = gauge(
+    "rbac_exporter_watch_forbidden",
+    RESOURCE,
+    "1 while the API server refuses to list or watch the resource.",
+);
+const OBJECTS: Family = gauge("rbac_exporter_objects", RESOURCE, "Objects known.");
+const BAD_OBJECTS: Family = gauge(
+    "rbac_exporter_bad_objects",
+    RESOURCE,
+    "Objects that exist but do not decode; their last good state counts.",
+);
+const WITHOUT_HISTORY: Family = gauge(
+    "rbac_exporter_objects_without_history",
+    RESOURCE,
+    "Objects whose managedFields do not tell when they changed.",
+);
+
+/// Every family but `process_*`, in the order of the output.
+pub const TABLE: &[Family] = &[
+    SUBJECTS,
+    RISKY_SUBJECTS,
+    PODS,
+    HOT_PODS,
+    AUTOMOUNT_PODS,
+    NEEDLESS_TOKEN_PODS,
+    NODE_ESCAPE_PODS,
+    SECRET_PODS,
+    WILDCARD_RULES,
+    RISKY_ROLES,
+    RISKY_BINDINGS,
+    DANGLING_BINDINGS,
+    IDLE_ACCOUNTS,
+    RULE_SUBJECTS,
+    BUILD_INFO,
+    INFO,
+    COMPLETE,
+    WATCH_SYNCED,
+    WATCH_ACTIVITY,
+    WATCH_EVENTS,
+    WATCH_ERRORS,
+    WATCH_RESTARTS,
+    WATCH_FORBIDDEN,
+    OBJECTS,
+    BAD_OBJECTS,
+    WITHOUT_HISTORY,
+];
+
+/// What does not come from the ledger.
+#[derive(Clone, Debug, Default)]
+pub struct About {
+    /// Package version.
+    pub version: String,
+    /// Commit it was built from, or `unknown`.
+    pub revision: String,
+    /// `--web.external-url`
+    pub external_url: String,
+}
+
+// === writing families
+
+type Result = std::result::Result<(), std::fmt::Error>;
+
+/// Label values in the order of a family's labels.
+struct Labels<'a>(&'a [&'static str], &'a [&'a str]);
+
+impl EncodeLabelSet for Labels<'_> {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result {
+        use prometheus_client::encoding::EncodeLabel;
+        for (name, value) in self.0.iter().zip(self.1) {
+            (*name, bounded(value).as_ref()).encode(encoder.encode_label())?;
+        }
+        Ok(())
+    }
+}
+
+/// Longest label value, in bytes.
+const LONGEST: usize = 256;
+
+/// A longer value is cut and ends in `~` and eight hex digits of its SHA-256: names of users and groups
+/// are free text.
+fn bounded(value: &str) -> std::borrow::Cow<'_, str> {
+    if value.len() <= LONGEST {
+        return value.into();
+    }
+    let hash = Sha256::digest(value.as_bytes());
+    let hex: String = hash.iter().take(4).map(|b| format!("{b:02x}")).collect();
+    let mut end = LONGEST - 9;
+    while !value.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}~{hex}", &value[..end]).into()
+}
+
+/// Writes the series of one family.
+struct Series<'a, 'b> {
+    family: &'a Family,
+    encoder: prometheus_client::encoding::MetricEncoder<'b>,
+}
+
+fn family(
+    encoder: &mut DescriptorEncoder<'_>,
+    family: &Family,
+    fill: impl FnOnce(&mut Series<'_, '_>) -> Result,
+) -> Result {
+    let (name, kind) = match family.kind {
+        Kind::Gauge => (family.name, MetricType::Gauge),
+        Kind::Counter => (
+            family.name.strip_suffix("_total").unwrap_or(family.name),
+            MetricType::Counter,
+        ),
+    };
+    let encoder = encoder.encode_descriptor(name, family.help, None, kind)?;
+    fill(&mut Series { family, encoder })
+}
+
+impl Series<'_, '_> {
+    fn put(&mut self, values: &[&str], value: u64) -> Result {
+        debug_assert_eq!(self.family.labels.len(), values.len());
+        let labels = Labels(self.family.labels, values);
+        match self.family.kind {
+            Kind::Gauge => {
+                let value = i64::try_from(value).unwrap_or(i64::MAX);
+                if values.is_empty() {
+                    return self.encoder.encode_gauge(&value);
+                }
+                ConstGauge::new(value).encode(self.encoder.encode_family(&labels)?)
+            }
+            Kind::Counter => ConstCounter::new(value).encode(self.encoder.encode_family(&labels)?),
+        }
+    }
+
+    /// Levels of one label prefix: the zero-initialised ones always, others where there is something.
+    fn levels(&mut self, prefix: &[&str], levels: &ByLevel, zero: Zero, none: bool) -> Result {
+        let from = if none { 0 } else { 1 };
+        for priority in &Priority::ALL[from..] {
+            for status in Status::ALL {
+                let n = levels[*priority as usize][status as usize];
+                let known = zero == Zero::Open && status == Status::Open;
+                if n > 0 || known {
+                    let mut values = prefix.to_vec();
+                    values.extend([priority.as_str(), status.as_str()]);
+                    self.put(&values, u64::from(n))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Which series are there although their value is zero.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Zero {
+    /// Those of status open.
+    Open,
+    /// None.
+    Not,
+}
+
+fn zero(when: bool) -> Zero {
+    if when { Zero::Open } else { Zero::Not }
+}
+
+const SUBJECT_KINDS: [&str; 3] = ["Group", "ServiceAccount", "User"];
+const ROLE_KINDS: [&str; 2] = ["Role", "ClusterRole"];
+const BINDING_KINDS: [&str; 2] = ["RoleBinding", "ClusterRoleBinding"];
+
+/// The judgement: changes only with the snapshot's generation, so its text is kept.
+#[derive(Debug)]
+struct JudgementCollector(Arc<Snapshot>);
+
+impl JudgementCollector {
+    fn each(&self, mut fill: impl FnMut(&str, &NamespaceBlock) -> Result) -> Result {
+        self.0
+            .judged
+            .namespaces
+            .iter()
+            .try_for_each(|(name, block)| fill(name, block))
+    }
+}
+
+/// Users and groups have no namespace, accounts have one.
+fn kind_can_be_in(kind: usize, namespace: &str) -> bool {
+    (kind == 1) != namespace.is_empty()
+}
+
+impl Collector for JudgementCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result {
+        let e = &mut encoder;
+        family(e, &SUBJECTS, |s| {
+            self.each(|ns, b| {
+                for (kind, name) in SUBJECT_KINDS.iter().enumerate() {
+                    if b.subjects[kind] > 0 || kind_can_be_in(kind, ns) {
+                        s.put(&[ns, name], u64::from(b.subjects[kind]))?;
+                    }
+                }
+                Ok(())
+            })
+        })?;
+        family(e, &RISKY_SUBJECTS, |s| {
+            self.each(|ns, b| {
+                for (kind, name) in SUBJECT_KINDS.iter().enumerate() {
+                    let zero = zero(kind_can_be_in(kind, ns));
+                    s.levels(&[ns, name], &b.risky_subjects[kind], zero, false)?;
+                }
+                Ok(())
+            })
+        })?;
+        family(e, &PODS, |s| {
+            self.each(|ns, b| s.put(&[ns], u64::from(b.pods)))
+        })?;
+        family(e, &HOT_PODS, |s| {
+            self.each(|ns, b| s.levels(&[ns], &b.hot_pods, Zero::Open, false))
+        })?;
+        family(e, &AUTOMOUNT_PODS, |s| {
+            self.each(|ns, b| {
+                for p in Priority::ALL {
+                    s.put(&[ns, p.as_str()], u64::from(b.automount_pods[p as usize]))?;
+                }
+                Ok(())
+            })
+        })?;
+        family(e, &NEEDLESS_TOKEN_PODS, |s| {
+            self.each(|ns, b| s.put(&[ns], u64::from(b.needless_token_pods)))
+        })?;
+        family(e, &NODE_ESCAPE_PODS, |s| {
+            self.each(|ns, b| s.levels(&[ns], &b.node_escape_pods, zero(ns.is_empty()), true))
+        })?;
+        family(e, &SECRET_PODS, |s| {
+            self.each(|ns, b| {
+                for (i, source) in ["volume", "env"].into_iter().enumerate() {
+                    if b.secret_pods[i] > 0 {
+                        s.put(&[ns, source], u64::from(b.secret_pods[i]))?;
+                    }
+                }
+                Ok(())
+            })
+        })?;
+        family(e, &WILDCARD_RULES, |s| {
+            self.each(|ns, b| {
+                for (kind, name) in ROLE_KINDS.iter().enumerate() {
+                    let zero = zero((kind == 1) == ns.is_empty());
+                    s.levels(&[ns, name], &b.wildcard_rules[kind], zero, true)?;
+                }
+                Ok(())
+            })
+        })?;
+        family(e, &RISKY_ROLES, |s| {
+            self.each(|ns, b| {
+                for (kind, name) in ROLE_KINDS.iter().enumerate() {
+                    for (bound, word) in ["false", "true"].into_iter().enumerate() {
+                        for p in Priority::RISKY {
+                            for status in Status::ALL {
+                                let n = b.roles[kind][bound][p as usize][status as usize];
+                                let known = ns.is_empty() && kind == 1 && status == Status::Open;
+                                if n > 0 || known {
+                                    let values = [ns, name, p.as_str(), word, status.as_str()];
+                                    s.put(&values, u64::from(n))?;
+                                }
+                            }
+                        }
+                    }
+                }
+                Ok(())
+            })
+        })?;
+        family(e, &RISKY_BINDINGS, |s| {
+            self.each(|ns, b| {
+                for (kind, name) in BINDING_KINDS.iter().enumerate() {
+                    let zero = zero(ns.is_empty() && kind == 1);
+                    s.levels(&[ns, name], &b.bindings[kind], zero, false)?;
+                }
+                Ok(())
+            })
+        })?;
+        family(e, &DANGLING_BINDINGS, |s| {
+            self.each(|ns, b| {
+                for (kind, name) in BINDING_KINDS.iter().enumerate() {
+                    let reasons = ["role-missing", "serviceaccount-missing"];
+                    for (i, reason) in reasons.into_iter().enumerate() {
+                        let n = b.dangling[kind][i];
+                        if n > 0 || (ns.is_empty() && kind == 1) {
+                            s.put(&[ns, name, reason], u64::from(n))?;
+                        }
+                    }
+                }
+                Ok(())
+            })
+        })?;
+        family(e, &IDLE_ACCOUNTS, |s| {
+            self.each(|ns, b| s.levels(&[ns], &b.idle_accounts, zero(ns.is_empty()), false))
+        })?;
+        family(e, &RULE_SUBJECTS, |s| {
+            self.0.judged.rules.iter().try_for_each(|r| {
+                let values = [r.rule.as_str(), r.priority.as_str(), r.status.as_str()];
+                s.put(&values, u64::from(r.subjects))
+            })
+        })
+    }
+}
+
+/// The exporter itself: small, written anew for every scrape.
+#[derive(Debug)]
+struct HealthCollector {
+    snapshot: Arc<Snapshot>,
+    about: Arc<About>,
+}
+
+impl Collector for HealthCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result {
+        let e = &mut encoder;
+        let (about, snapshot) = (&self.about, &self.snapshot);
+        let watches = &snapshot.watches;
+        family(e, &BUILD_INFO, |s| {
+            s.put(&[&about.version, &about.revision, &snapshot.ruleset], 1)
+        })?;
+        family(e, &INFO, |s| s.put(&[&about.external_url], 1))?;
+        family(e, &COMPLETE, |s| s.put(&[], u64::from(snapshot.complete)))?;
+        let resources: [(&Family, fn(&crate::ledger::WatchState) -> u64); 5] = [
+            (&WATCH_SYNCED, |w| u64::from(w.synced)),
+            (&WATCH_ACTIVITY, |w| {
+                u64::try_from(w.last_activity).unwrap_or_default()
+            }),
+            (&WATCH_EVENTS, |w| w.events),
+            (&WATCH_RESTARTS, |w| w.restarts),
+            (&WATCH_FORBIDDEN, |w| u64::from(w.forbidden)),
+        ];
+        for (of, value) in resources {
+            family(e, of, |s| {
+                watches
+                    .iter()
+                    .try_for_each(|(r, w, ..)| s.put(&[r.plural()], value(w)))
+            })?;
+        }
+        family(e, &WATCH_ERRORS, |s| {
+            watches.iter().try_for_each(|(r, w, ..)| {
+                FaultReason::ALL.iter().try_for_each(|reason| {
+                    s.put(&[r.plural(), reason.as_str()], w.errors[*reason as usize])
+                })
+            })
+        })?;
+        family(e, &OBJECTS, |s| {
+            watches
+                .iter()
+                .try_for_each(|(r, _, n, _)| s.put(&[r.plural()], *n))
+        })?;
+        family(e, &BAD_OBJECTS, |s| {
+            watches
+                .iter()
+                .try_for_each(|(r, w, ..)| s.put(&[r.plural()], w.bad.len() as u64))
+        })?;
+        family(e, &WITHOUT_HISTORY, |s| {
+            watches
+                .iter()
+                .try_for_each(|(r, _, _, n)| s.put(&[r.plural()], *n))
+        })
+    }
+}
+
+// === text
+
+fn encode(collector: Box<dyn Collector>) -> String {
+    let mut registry = Registry::default();
+    registry.register_collector(collector);
+    let mut text = String::new();
+    // writing to a String cannot fail; a family that could would spoil the whole exposition
+    encode_registry(&mut text, &registry).expect("a String takes every write");
+    text
+}
+
+/// The judgement as OpenMetrics, without the end marker.
+pub fn judgement(snapshot: &Arc<Snapshot>) -> String {
+    encode(Box::new(JudgementCollector(snapshot.clone())))
+}
+
+/// The exporter's own families and `process_*` as OpenMetrics, without the end marker.
+pub fn health(snapshot: &Arc<Snapshot>, about: &Arc<About>) -> String {
+    let own = HealthCollector {
+        snapshot: snapshot.clone(),
+        about: about.clone(),
+    };
+    let mut text = encode(Box::new(own));
+    text.push_str(&encode(Box::new(ProcessCollector)));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_values_are_cut_and_stay_apart() {
+        let a = format!("{}a", "ä".repeat(200));
+        let b = format!("{}b", "ä".repeat(200));
+        let (x, y) = (bounded(&a), bounded(&b));
+        assert!(x.len() <= LONGEST && x.as_bytes()[x.len() - 9] == b'~' && x != y);
+        assert_eq!(bounded("short"), "short");
+    }
+
+    #[test]
+    fn every_family_of_the_table_is_written_once_with_its_type_and_labels() {
+        let snapshot = Arc::new(Snapshot {
+            judged: Arc::new(crate::ledger::Judged {
+                namespaces: vec![
+                    (Arc::from(""), Arc::default()),
+                    (Arc::from("a"), Arc::default()),
+                ],
+                rules: vec![],
+            }),
+            ..Snapshot::default()
+        });
+        let text = judgement(&snapshot) + &health(&snapshot, &Arc::default());
+        for family in TABLE {
+            let name = match family.kind {
+                Kind::Gauge => family.name,
+                Kind::Counter => family.name.strip_suffix("_total").expect("counters end so"),
+            };
+            let kind = if family.kind == Kind::Gauge {
+                "gauge"
+            } else {
+                "counter"
+            };
+            let header = format!("# HELP {name} {}\n# TYPE {name} {kind}\n", family.help);
+            assert_eq!(text.matches(&header).count(), 1, "{name}");
+        }
+        let types = text
+            .lines()
+            .filter(|l| l.starts_with("# TYPE rbac_"))
+            .count();
+        assert_eq!(types, TABLE.len());
+    }
+}
