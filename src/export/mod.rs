@@ -5,3 +5,4 @@ pub mod metrics;
 pub mod negotiate;
 pub mod process;
 pub mod render;
+pub mod report;

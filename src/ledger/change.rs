@@ -68,7 +68,8 @@ pub enum WatchEvent {
         /// The error in one line.
         message: String,
     },
-    /// The API server refused list or watch (403); cleared by the next [`WatchEvent::Activity`].
+    /// The API server refused list or watch (403), told after the [`WatchEvent::Fault`] that counts it;
+    /// cleared by the next [`WatchEvent::Activity`].
     Forbidden {
         /// The server's message.
         message: String,

@@ -191,9 +191,30 @@ impl Ledger {
         self.settings.version
     }
 
-    /// What the source could not read or understand.
-    pub fn source_problems(&self) -> &[Problem] {
-        &self.problems
+    /// What could not be read or understood: of manifests, and objects and resources of a cluster.
+    pub fn problems(&self) -> Vec<Problem> {
+        let mut out = self.problems.clone();
+        for (resource, watch) in Resource::ALL.into_iter().zip(&self.watches) {
+            let problem = |namespace: &str, name: &str, message: String| Problem {
+                severity: Severity::Error,
+                file: None,
+                document: None,
+                line: None,
+                kind: Some(resource.kind().to_owned()),
+                namespace: (!namespace.is_empty()).then(|| namespace.to_owned()),
+                name: (!name.is_empty()).then(|| name.to_owned()),
+                message,
+            };
+            if watch.forbidden {
+                let why = watch.fault.clone().unwrap_or_default();
+                let what = format!("the API server refuses to list or watch them: {why}");
+                out.push(problem("", "", what));
+            }
+            for ((namespace, name), message) in &watch.bad {
+                out.push(problem(namespace, name, message.clone()));
+            }
+        }
+        out
     }
 
     /// Objects of other kinds, by `apiVersion/kind`.

@@ -38,7 +38,6 @@ impl WatchState {
                 self.fault = Some(message.clone());
             }
             WatchEvent::Forbidden { message } => {
-                self.errors[FaultReason::Forbidden as usize] += 1;
                 self.forbidden = true;
                 self.fault = Some(message.clone());
             }

@@ -1,0 +1,754 @@
+//! The report of contract §9: as JSON, and as the table that `scan` prints.
+
+use crate::ledger::{
+    BindingView, Grant, Ledger, PodView, Problem, RoleView, Severity, SubjectView, TokenSource,
+};
+use crate::object::{SecretSource, Subject};
+use crate::risk::{Priority, Status};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+/// Numbers of one kind: priority → status → how many.
+pub type Levels = BTreeMap<Priority, BTreeMap<&'static str, u64>>;
+
+/// The whole report.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// Everything was read and decoded.
+    pub complete: bool,
+    /// What was not, and what deserves a look.
+    pub problems: Vec<Problem>,
+    /// Hash of the rules in force.
+    pub ruleset: String,
+    /// Version of the server, as assumed by the judgement.
+    pub kubernetes_version: String,
+    /// Numbers.
+    pub summary: Summary,
+    /// Every subject, by kind, namespace, name.
+    pub subjects: Vec<SubjectEntry>,
+    /// Every pod, by namespace, name.
+    pub pods: Vec<PodEntry>,
+    /// Every role of the input, and shipped ones in use.
+    pub roles: Vec<RoleEntry>,
+    /// Every binding.
+    pub bindings: Vec<BindingEntry>,
+}
+
+/// Numbers.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    /// Subjects by effective priority and status.
+    pub subjects: Levels,
+    /// Pods by priority and status.
+    pub pods: Levels,
+    /// Namespaces as the contract counts them, `""` included.
+    pub namespaces: u64,
+    /// Objects of other kinds, by `apiVersion/kind`.
+    pub skipped: BTreeMap<String, u64>,
+}
+
+/// Kind, namespace and name of an object or subject.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Reference {
+    /// Kind.
+    pub kind: &'static str,
+    /// Namespace, empty for cluster-scoped things, users and groups.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+/// Namespace and name of an account.
+#[derive(Clone, Debug, Serialize)]
+pub struct AccountReference {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+/// A binding with its role.
+#[derive(Clone, Debug, Serialize)]
+pub struct GrantEntry {
+    /// The binding.
+    pub binding: Reference,
+    /// The role.
+    pub role: Reference,
+}
+
+/// A finding.
+#[derive(Clone, Debug, Serialize)]
+pub struct FindingEntry {
+    /// Id of the rule.
+    pub rule: String,
+    /// `*` or a namespace.
+    pub scope: String,
+    /// Priority.
+    pub priority: Priority,
+    /// Status.
+    pub status: Status,
+    /// What it rests on.
+    pub grants: Vec<GrantEntry>,
+}
+
+/// A step of a path.
+#[derive(Clone, Debug, Serialize)]
+pub struct StepEntry {
+    /// Id of the rule.
+    pub edge: String,
+    /// Where it holds.
+    pub scope: String,
+    /// Who is reached.
+    pub to: Reference,
+}
+
+/// An entry of a binding to remove.
+#[derive(Clone, Debug, Serialize)]
+pub struct CutEntry {
+    /// The binding.
+    pub binding: Reference,
+    /// The subject in it.
+    pub subject: Reference,
+}
+
+/// A subject.
+#[derive(Clone, Debug, Serialize)]
+pub struct SubjectEntry {
+    /// `Group`, `ServiceAccount` or `User`.
+    pub kind: &'static str,
+    /// Namespace of an account.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// The account exists; true for users and groups.
+    pub exists: bool,
+    /// Effective priority.
+    pub priority: Priority,
+    /// By its own findings.
+    pub own: Priority,
+    /// Status.
+    pub status: Status,
+    /// Since when it holds its priority, RFC 3339.
+    pub since: Option<String>,
+    /// Findings.
+    pub findings: Vec<FindingEntry>,
+    /// To the identity whose own priority it takes.
+    pub path: Vec<StepEntry>,
+    /// What to remove.
+    pub cut: Vec<CutEntry>,
+}
+
+/// A token.
+#[derive(Clone, Debug, Serialize)]
+pub struct TokenEntry {
+    /// Whose.
+    pub serviceaccount: AccountReference,
+    /// `projected`, `secret-volume` or `secret-env`.
+    pub source: &'static str,
+    /// Containers that can read it.
+    pub containers: Vec<String>,
+}
+
+/// A Secret.
+#[derive(Clone, Debug, Serialize)]
+pub struct SecretEntry {
+    /// Name.
+    pub name: String,
+    /// `volume` or `env`.
+    pub source: &'static str,
+}
+
+/// Kind and name of an owner.
+#[derive(Clone, Debug, Serialize)]
+pub struct WorkloadEntry {
+    /// Kind.
+    pub kind: String,
+    /// Name.
+    pub name: String,
+}
+
+/// A pod.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodEntry {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// Phase.
+    pub phase: &'static str,
+    /// Succeeded or Failed.
+    pub terminal: bool,
+    /// Predicted from a template.
+    pub predicted: bool,
+    /// Priority.
+    pub priority: Priority,
+    /// Status.
+    pub status: Status,
+    /// API tokens that it carries.
+    pub tokens: Vec<TokenEntry>,
+    /// Owner.
+    pub workload: Option<WorkloadEntry>,
+    /// Node.
+    pub node: String,
+    /// Ways to take the node.
+    pub node_escape: Vec<&'static str>,
+    /// Secrets that it receives.
+    pub secrets: Vec<SecretEntry>,
+}
+
+/// What a role's rules give.
+#[derive(Clone, Debug, Serialize)]
+pub struct RoleFindingEntry {
+    /// Id of the rule.
+    pub rule: String,
+    /// `*` or a namespace.
+    pub scope: String,
+    /// Priority.
+    pub priority: Priority,
+}
+
+/// A role.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RoleEntry {
+    /// `Role` or `ClusterRole`.
+    pub kind: &'static str,
+    /// Namespace of a Role.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// `input` or `shipped`.
+    pub source: &'static str,
+    /// Highest over its bindings.
+    pub priority: Priority,
+    /// What it would give cluster-wide, a Role in its namespace.
+    pub potential: Priority,
+    /// Some binding refers to it.
+    pub bound: bool,
+    /// Status.
+    pub status: Status,
+    /// Rules with a wildcard.
+    pub wildcard_rules: usize,
+    /// What its rules give where it is bound; unbound: would give.
+    pub findings: Vec<RoleFindingEntry>,
+    /// Comes and goes with a chart run (`helm.sh/hook`).
+    pub transient: bool,
+    /// File, for manifests.
+    pub file: Option<String>,
+    /// Line in it.
+    pub line: Option<u32>,
+}
+
+/// A binding.
+#[derive(Clone, Debug, Serialize)]
+pub struct BindingEntry {
+    /// `RoleBinding` or `ClusterRoleBinding`.
+    pub kind: &'static str,
+    /// Namespace of a RoleBinding.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// The role.
+    pub role: Reference,
+    /// The subjects.
+    pub subjects: Vec<Reference>,
+    /// What the role gives there.
+    pub priority: Priority,
+    /// Status.
+    pub status: Status,
+    /// `role-missing`, `serviceaccount-missing`.
+    pub dangling: Vec<&'static str>,
+    /// Comes and goes with a chart run (`helm.sh/hook`).
+    pub transient: bool,
+    /// File, for manifests.
+    pub file: Option<String>,
+    /// Line in it.
+    pub line: Option<u32>,
+}
+
+fn subject_reference(subject: &Subject) -> Reference {
+    let (kind, namespace, name) = match subject {
+        Subject::Group { name } => ("Group", "", name),
+        Subject::User { name } => ("User", "", name),
+        Subject::ServiceAccount { namespace, name } => ("ServiceAccount", namespace.as_str(), name),
+    };
+    Reference {
+        kind,
+        namespace: namespace.to_owned(),
+        name: name.clone(),
+    }
+}
+
+fn role_reference(cluster: bool, namespace: &str, name: &str) -> Reference {
+    Reference {
+        kind: if cluster { "ClusterRole" } else { "Role" },
+        namespace: if cluster {
+            String::new()
+        } else {
+            namespace.to_owned()
+        },
+        name: name.to_owned(),
+    }
+}
+
+fn binding_reference(namespace: &str, name: &str) -> Reference {
+    Reference {
+        kind: if namespace.is_empty() {
+            "ClusterRoleBinding"
+        } else {
+            "RoleBinding"
+        },
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+    }
+}
+
+fn grant_entry(grant: &Grant) -> GrantEntry {
+    GrantEntry {
+        binding: binding_reference(&grant.binding_namespace, &grant.binding),
+        role: role_reference(grant.cluster_role, &grant.binding_namespace, &grant.role),
+    }
+}
+
+fn subject_entry(view: &SubjectView) -> SubjectEntry {
+    let Reference {
+        kind,
+        namespace,
+        name,
+    } = subject_reference(&view.subject);
+    SubjectEntry {
+        kind,
+        namespace,
+        name,
+        exists: view.exists,
+        priority: view.priority,
+        own: view.own,
+        status: view.status,
+        since: None,
+        findings: view
+            .findings
+            .iter()
+            .map(|f| FindingEntry {
+                rule: f.rule.clone(),
+                scope: f.scope.clone(),
+                priority: f.priority,
+                status: f.status,
+                grants: f.grants.iter().map(grant_entry).collect(),
+            })
+            .collect(),
+        path: view
+            .path
+            .iter()
+            .map(|s| StepEntry {
+                edge: s.edge.clone(),
+                scope: s.scope.clone(),
+                to: subject_reference(&s.to),
+            })
+            .collect(),
+        cut: view
+            .cut
+            .iter()
+            .map(|(grant, subject)| CutEntry {
+                binding: binding_reference(&grant.binding_namespace, &grant.binding),
+                subject: subject_reference(subject),
+            })
+            .collect(),
+    }
+}
+
+fn pod_entry(view: &PodView) -> PodEntry {
+    PodEntry {
+        namespace: view.namespace.clone(),
+        name: view.name.clone(),
+        phase: view.phase.as_str(),
+        terminal: view.phase.terminal(),
+        predicted: view.predicted,
+        priority: view.priority,
+        status: view.status,
+        tokens: view
+            .tokens
+            .iter()
+            .map(|t| TokenEntry {
+                serviceaccount: AccountReference {
+                    namespace: view.namespace.clone(),
+                    name: t.account.clone(),
+                },
+                source: match t.source {
+                    TokenSource::Projected => "projected",
+                    TokenSource::SecretVolume => "secret-volume",
+                    TokenSource::SecretEnv => "secret-env",
+                },
+                containers: t.containers.clone(),
+            })
+            .collect(),
+        workload: view.workload.as_ref().map(|w| WorkloadEntry {
+            kind: w.kind.clone(),
+            name: w.name.clone(),
+        }),
+        node: view.node.clone(),
+        node_escape: view.escapes.clone(),
+        secrets: view
+            .secrets
+            .iter()
+            .map(|s| SecretEntry {
+                name: s.name.clone(),
+                source: match s.source {
+                    SecretSource::Volume => "volume",
+                    SecretSource::Env => "env",
+                },
+            })
+            .collect(),
+    }
+}
+
+fn role_entry(view: &RoleView) -> RoleEntry {
+    RoleEntry {
+        kind: if view.cluster { "ClusterRole" } else { "Role" },
+        namespace: view.namespace.clone(),
+        name: view.name.clone(),
+        source: if view.shipped { "shipped" } else { "input" },
+        priority: view.priority,
+        potential: view.potential,
+        bound: view.bound,
+        status: view.status,
+        wildcard_rules: view.wildcard_rules,
+        findings: view
+            .findings
+            .iter()
+            .map(|(rule, scope, priority)| RoleFindingEntry {
+                rule: rule.clone(),
+                scope: scope.clone(),
+                priority: *priority,
+            })
+            .collect(),
+        transient: view.transient,
+        file: view.origin.as_ref().map(|o| o.file.to_string()),
+        line: view.origin.as_ref().map(|o| o.line),
+    }
+}
+
+fn binding_entry(view: &BindingView) -> BindingEntry {
+    let mut dangling = Vec::new();
+    if view.role_missing {
+        dangling.push("role-missing");
+    }
+    if view.account_missing {
+        dangling.push("serviceaccount-missing");
+    }
+    let Reference {
+        kind,
+        namespace,
+        name,
+    } = binding_reference(&view.namespace, &view.name);
+    BindingEntry {
+        kind,
+        namespace,
+        name,
+        role: role_reference(view.cluster_role, &view.namespace, &view.role),
+        subjects: view.subjects.iter().map(subject_reference).collect(),
+        priority: view.priority,
+        status: view.status,
+        dangling,
+        transient: view.transient,
+        file: view.origin.as_ref().map(|o| o.file.to_string()),
+        line: view.origin.as_ref().map(|o| o.line),
+    }
+}
+
+/// A binding to a role that is not there: its power is unknown.
+fn dangling_problem(view: &BindingView) -> Problem {
+    let Reference {
+        kind,
+        namespace,
+        name,
+    } = binding_reference(&view.namespace, &view.name);
+    let role = role_reference(view.cluster_role, &view.namespace, &view.role);
+    Problem {
+        severity: Severity::Warning,
+        file: view.origin.as_ref().map(|o| o.file.to_string()),
+        document: view.origin.as_ref().map(|o| o.document),
+        line: view.origin.as_ref().map(|o| o.line),
+        kind: Some(kind.to_owned()),
+        namespace: (!namespace.is_empty()).then_some(namespace),
+        name: Some(name),
+        message: format!(
+            "roleRef: {} {:?} does not exist here, so what it grants is unknown; add the role to the input, or delete the binding",
+            role.kind, role.name
+        ),
+    }
+}
+
+impl Report {
+    /// Of the ledger as it stands.
+    pub fn of(ledger: &Ledger) -> Report {
+        let subjects: Vec<SubjectEntry> =
+            ledger.subject_views().iter().map(subject_entry).collect();
+        let pods: Vec<PodEntry> = ledger.pod_views().iter().map(pod_entry).collect();
+        let bindings = ledger.binding_views();
+        let mut problems = ledger.problems();
+        problems.extend(
+            bindings
+                .iter()
+                .filter(|b| b.role_missing)
+                .map(dangling_problem),
+        );
+        problems.sort();
+        let levels = |all: &mut dyn Iterator<Item = (Priority, Status)>| {
+            let empty = || Status::ALL.iter().map(|s| (s.as_str(), 0)).collect();
+            let mut out: Levels = Priority::ALL.into_iter().map(|p| (p, empty())).collect();
+            for (priority, status) in all {
+                *out.entry(priority)
+                    .or_default()
+                    .entry(status.as_str())
+                    .or_default() += 1;
+            }
+            out
+        };
+        Report {
+            complete: ledger.complete(),
+            problems,
+            ruleset: ledger.catalogue().ruleset.clone(),
+            kubernetes_version: ledger.version().to_string(),
+            summary: Summary {
+                subjects: levels(&mut subjects.iter().map(|s| (s.priority, s.status))),
+                pods: levels(&mut pods.iter().map(|p| (p.priority, p.status))),
+                namespaces: ledger.namespace_count() as u64,
+                skipped: ledger.skipped().clone(),
+            },
+            subjects,
+            pods,
+            roles: ledger.role_views().iter().map(role_entry).collect(),
+            bindings: bindings.iter().map(binding_entry).collect(),
+        }
+    }
+
+    /// The highest priority of an open subject; those that come and go with a chart run do not count.
+    pub fn worst_open(&self) -> Priority {
+        let open = self
+            .subjects
+            .iter()
+            .filter(|s| s.status == Status::Open && !self.transient(s));
+        open.map(|s| s.priority).max().unwrap_or_default()
+    }
+
+    /// Everything that names the subject comes and goes with a chart run.
+    fn transient(&self, subject: &SubjectEntry) -> bool {
+        let mut naming = self
+            .bindings
+            .iter()
+            .filter(|b| {
+                b.subjects.iter().any(|s| {
+                    (s.kind, &s.namespace, &s.name)
+                        == (subject.kind, &subject.namespace, &subject.name)
+                })
+            })
+            .peekable();
+        naming.peek().is_some() && naming.all(|b| b.transient)
+    }
+
+    /// As a table for people: the numbers first, then the risky subjects, the worst first.
+    pub fn table(&self) -> String {
+        let mut out = String::new();
+        let count = |levels: &Levels, p: Priority| {
+            let by = levels.get(&p);
+            let n = |s: Status| {
+                by.and_then(|b| b.get(s.as_str()))
+                    .copied()
+                    .unwrap_or_default()
+            };
+            (n(Status::Open), n(Status::Accepted) + n(Status::Builtin))
+        };
+        let mut row = |label: &str, levels: &Levels| {
+            let mut parts = Vec::new();
+            for p in Priority::RISKY.into_iter().rev() {
+                let (open, covered) = count(levels, p);
+                let rest = if covered > 0 {
+                    format!(" (+{covered})")
+                } else {
+                    String::new()
+                };
+                parts.push(format!("{open} {}{rest}", p.as_str()));
+            }
+            let _ = writeln!(out, "{label:<9}{}", parts.join(", "));
+        };
+        row("Subjects", &self.summary.subjects);
+        row("Pods", &self.summary.pods);
+        out.push_str("Numbers are open; (+n) are accepted or come with every cluster.\n");
+        let mut risky: Vec<&SubjectEntry> = self
+            .subjects
+            .iter()
+            .filter(|s| s.priority > Priority::None && s.status == Status::Open)
+            .collect();
+        risky.sort_by_key(|s| (std::cmp::Reverse(s.priority), s.kind, &s.namespace, &s.name));
+        if !risky.is_empty() {
+            let rows: Vec<[String; 3]> = risky
+                .iter()
+                .map(|s| [s.priority.as_str().to_owned(), written(s), reason(s)])
+                .collect();
+            out.push('\n');
+            columns(&mut out, ["PRIORITY", "SUBJECT", "WHY"], &rows);
+        }
+        if !self.problems.is_empty() {
+            out.push('\n');
+            for p in &self.problems {
+                let _ = writeln!(out, "{}", problem_line(p));
+            }
+        }
+        if !self.complete {
+            out.push_str("\nNot everything could be read: the true picture may be worse.\n");
+        }
+        out
+    }
+}
+
+fn written(s: &SubjectEntry) -> String {
+    match s.kind {
+        "ServiceAccount" => printable(&format!("sa:{}/{}", s.namespace, s.name)),
+        "Group" => printable(&format!("group:{}", s.name)),
+        _ => printable(&format!("user:{}", s.name)),
+    }
+}
+
+/// The path, or else the worst finding and the binding behind it.
+fn reason(s: &SubjectEntry) -> String {
+    if let Some(step) = s.path.first() {
+        let steps: Vec<String> = s
+            .path
+            .iter()
+            .map(|step| {
+                let r = &step.to;
+                let to = match r.kind {
+                    "ServiceAccount" => format!("sa:{}/{}", r.namespace, r.name),
+                    "Group" => format!("group:{}", r.name),
+                    _ => format!("user:{}", r.name),
+                };
+                format!("{}@{} → {to}", step.edge, step.scope)
+            })
+            .collect();
+        let _ = step;
+        return printable(&steps.join(" → "));
+    }
+    // wildcard-admin implies the others where it holds: it comes first, so it is what is shown
+    let Some(worst) = s
+        .findings
+        .iter()
+        .filter(|f| f.priority == s.priority)
+        .min_by_key(|f| (f.status != Status::Open, f.rule != "wildcard-admin"))
+    else {
+        return String::new();
+    };
+    let by = worst.grants.first().map(|g| {
+        let place = match g.binding.namespace.as_str() {
+            "" => g.binding.name.clone(),
+            ns => format!("{ns}/{}", g.binding.name),
+        };
+        format!(
+            " by {} {place} → {} {}",
+            g.binding.kind, g.role.kind, g.role.name
+        )
+    });
+    printable(&format!(
+        "{}@{}{}",
+        worst.rule,
+        worst.scope,
+        by.unwrap_or_default()
+    ))
+}
+
+/// A problem in one line, with its place first.
+pub fn problem_line(p: &Problem) -> String {
+    let mut place = p.file.clone().unwrap_or_default();
+    if let Some(line) = p.line {
+        let _ = write!(place, ":{line}");
+    }
+    let severity = match p.severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+    };
+    let object = match (&p.kind, &p.name) {
+        (Some(kind), Some(name)) => match &p.namespace {
+            Some(ns) => format!("{kind} {ns}/{name}: "),
+            None => format!("{kind} {name}: "),
+        },
+        (Some(kind), None) => format!("{kind}: "),
+        _ => String::new(),
+    };
+    let place = if place.is_empty() {
+        place
+    } else {
+        format!("{place}: ")
+    };
+    printable(&format!("{place}{severity}: {object}{}", p.message))
+}
+
+/// Names are free text: control characters, and those that turn the direction of text, are shown as
+/// escapes, so that none changes the terminal.
+pub fn printable(text: &str) -> String {
+    let odd = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    };
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if odd(c) {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// Writes rows in columns as wide as their widest cell; the last one is not padded.
+pub fn columns<const N: usize>(out: &mut String, head: [&str; N], rows: &[[String; N]]) {
+    let mut widths = head.map(|h| h.chars().count());
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut line = |cells: [&str; N]| {
+        for (i, cell) in cells.iter().enumerate() {
+            out.push_str(cell);
+            if i + 1 < N {
+                let pad = widths[i].saturating_sub(cell.chars().count()) + 2;
+                out.extend(std::iter::repeat_n(' ', pad));
+            }
+        }
+        let trimmed = out.trim_end().len();
+        out.truncate(trimmed);
+        out.push('\n');
+    };
+    line(head);
+    for row in rows {
+        line(std::array::from_fn(|i| row[i].as_str()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostile_names_change_no_terminal() {
+        assert_eq!(
+            printable("a\u{1b}[31mb\n\u{202e}c"),
+            "a\\u{1b}[31mb\\n\\u{202e}c"
+        );
+        assert_eq!(printable("straße"), "straße");
+    }
+
+    #[test]
+    fn columns_line_up() {
+        let mut out = String::new();
+        let rows = [
+            ["a".to_owned(), "bb".to_owned()],
+            ["ccc".to_owned(), String::new()],
+        ];
+        columns(&mut out, ["X", "Y"], &rows);
+        assert_eq!(out, "X    Y\na    bb\nccc\n");
+    }
+}
