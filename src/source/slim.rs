@@ -746,3 +746,238 @@ struct NamespaceLabels {
     #[serde(rename = "pod-security.kubernetes.io/enforce")]
     enforce: Option<Text>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn role(json: &str) -> Role {
+        match decode(Resource::ClusterRoles, json) {
+            Ok(Object::Role(role)) => role,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn binding(resource: Resource, json: &str) -> Binding {
+        match decode(resource, json) {
+            Ok(Object::Binding(binding)) => binding,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_role_is_read_with_its_history() {
+        let role = role(
+            r#"{"kind":"ClusterRole","metadata":{"name":"r","namespace":"stray","uid":"u",
+            "creationTimestamp":"2026-01-01T00:00:00Z","labels":{"b":"2","a":"1"},
+            "managedFields":[
+              {"time":"2026-01-02T00:00:00Z","fieldsV1":{"f:rules":{}}},
+              {"time":"2026-01-03T00:00:00Z","fieldsV1":{"f:metadata":{"f:rules":{}}}},
+              {"time":"2026-01-01T12:00:00Z","fieldsV1":{"f:aggregationRule":{"f:x":{}}}},
+              {"time":"2026-01-09T00:00:00Z"}, null]},
+            "aggregationRule":{"clusterRoleSelectors":[{"matchLabels":{"x":"y"},
+              "matchExpressions":[{"key":"k","operator":"In","values":["v"]}]}]},
+            "rules":[{"verbs":["get",null],"apiGroups":[""],"resources":null,"nonResourceURLs":["/x"]},null]}"#,
+        );
+        assert_eq!(role.meta.namespace, "");
+        assert_eq!(role.meta.created, Some(1_767_225_600));
+        assert_eq!(role.meta.history, Some(1_767_225_600 + 86_400));
+        let label = |k: &str, v: &str| (k.to_owned(), v.to_owned());
+        assert_eq!(role.labels, [label("a", "1"), label("b", "2")]);
+        assert_eq!(role.rules.len(), 2);
+        assert_eq!(role.rules[0].verbs, ["get", ""]);
+        assert_eq!(role.rules[0].non_resource_urls, ["/x"]);
+        let selectors = role.aggregation.unwrap();
+        assert_eq!(selectors[0].match_labels, [label("x", "y")]);
+        assert_eq!(selectors[0].match_expressions[0].values, ["v"]);
+    }
+
+    #[test]
+    fn aggregation_that_is_null_is_none() {
+        for json in [
+            r#"{"metadata":{"name":"r"},"aggregationRule":null,"rules":null}"#,
+            r#"{"metadata":{"name":"r","managedFields":[{}]}}"#,
+        ] {
+            let role = role(json);
+            assert_eq!(role.aggregation, None);
+            assert_eq!(role.meta.history, None);
+        }
+    }
+
+    #[test]
+    fn subjects_are_defaulted_as_the_server_does() {
+        let json = r#"{"metadata":{"name":"b","namespace":"app"},
+            "roleRef":{"kind":"Role","name":"r"},
+            "subjects":[{"kind":"ServiceAccount","name":"web"},{"kind":"ServiceAccount","name":"x","namespace":"other"},
+              {"kind":"User","name":"system:serviceaccount:a:b"},{"kind":"Group","name":"g","apiGroup":"rbac.authorization.k8s.io"}]}"#;
+        let bound = binding(Resource::RoleBindings, json);
+        let written: Vec<_> = bound.subjects.iter().map(Subject::written).collect();
+        assert_eq!(written, ["sa:app/web", "sa:other/x", "sa:a/b", "group:g"]);
+        assert!(!bound.role.cluster);
+        let json = json.replace(r#""Role""#, r#""ClusterRole""#);
+        let bound = binding(Resource::ClusterRoleBindings, &json);
+        assert_eq!(bound.meta.namespace, "");
+        assert_eq!(bound.subjects[0].written(), "sa:/web");
+    }
+
+    #[test]
+    fn errors_name_the_field() {
+        let cases = [
+            (
+                Resource::Roles,
+                r#"{"metadata":{"name":"a","namespace":"n"},"rules":[{"verbs":["get"]},{"verbs":"get"}]}"#,
+                "rules[1].verbs: invalid type",
+            ),
+            (
+                Resource::Roles,
+                r#"{"metadata":{"name":"a","namespace":"n"},"rules":{}}"#,
+                "rules: invalid type: map",
+            ),
+            (
+                Resource::Roles,
+                r#"{"metadata":{"name":"a","namespace":"n"},"rules":[["get"]]}"#,
+                "rules[0]: invalid type: sequence",
+            ),
+            (
+                Resource::Roles,
+                r#"{"metadata":{"name":"a"}}"#,
+                "metadata.namespace is missing",
+            ),
+            (
+                Resource::ClusterRoles,
+                r#"{"metadata":{"name":7}}"#,
+                "metadata.name: invalid type",
+            ),
+            (
+                Resource::ClusterRoles,
+                r#"{"metadata":{"name":""}}"#,
+                "metadata.name is missing",
+            ),
+            (Resource::ClusterRoles, r#"{}"#, "metadata.name is missing"),
+            (
+                Resource::ClusterRoles,
+                r#"[]"#,
+                "invalid type: sequence, expected a mapping",
+            ),
+            (
+                Resource::ClusterRoles,
+                r#"{"metadata":{"name":"a","labels":{"x":"1","x":"2"}}}"#,
+                "duplicate key \"x\"",
+            ),
+            (
+                Resource::ClusterRoles,
+                r#"{"metadata":{"name":"a"},"rules":[],"rules":[]}"#,
+                "duplicate field `rules`",
+            ),
+            (
+                Resource::RoleBindings,
+                r#"{"metadata":{"name":"a","namespace":"n"},"roleRef":{"kind":"Foo","name":"x"}}"#,
+                "roleRef.kind is \"Foo\"",
+            ),
+            (
+                Resource::RoleBindings,
+                r#"{"metadata":{"name":"a","namespace":"n"}}"#,
+                "roleRef.kind is missing",
+            ),
+            (
+                Resource::ClusterRoleBindings,
+                r#"{"metadata":{"name":"a"},"roleRef":{"kind":"Role","name":"x"}}"#,
+                "can only refer to a \"ClusterRole\"",
+            ),
+            (
+                Resource::ClusterRoleBindings,
+                r#"{"metadata":{"name":"a"},"roleRef":{"kind":"ClusterRole","apiGroup":"v1","name":"x"}}"#,
+                "roleRef.apiGroup is \"v1\"",
+            ),
+            (
+                Resource::ClusterRoleBindings,
+                r#"{"metadata":{"name":"a"},"roleRef":{"kind":"ClusterRole","name":"x"},"subjects":[{"kind":"Robot","name":"c"}]}"#,
+                "subjects[0].kind is \"Robot\"",
+            ),
+            (
+                Resource::Pods,
+                r#"{"metadata":{"name":"a","namespace":"n"},"spec":{"automountServiceAccountToken":"x"}}"#,
+                "spec.automountServiceAccountToken: invalid type",
+            ),
+        ];
+        for (resource, json, part) in cases {
+            let error = decode(resource, json).unwrap_err();
+            assert!(error.message.contains(part), "{json}: {}", error.message);
+        }
+    }
+
+    #[test]
+    fn an_error_tells_whose_it_is() {
+        let json = r#"{"rules":"x","metadata":{"name":"a\nb","namespace":"n","resourceVersion":"7","labels":3}}"#;
+        let error = decode(Resource::Roles, json).unwrap_err();
+        assert_eq!(error.name.as_deref(), Some("a\nb"));
+        assert_eq!(error.namespace.as_deref(), Some("n"));
+        assert_eq!(error.resource_version.as_deref(), Some("7"));
+        assert!(!error.message.contains('\n'), "{error}");
+        let error = decode(Resource::Roles, "{\"metadata\":{\"name\":\"a\"").unwrap_err();
+        assert_eq!(error.name, None);
+        let long = format!(
+            r#"{{"metadata":{{"name":"a"}},"rules":"{}"}}"#,
+            "x".repeat(9000)
+        );
+        assert!(
+            decode(Resource::ClusterRoles, &long)
+                .unwrap_err()
+                .message
+                .len()
+                < 600
+        );
+    }
+
+    #[test]
+    fn unknown_and_unused_fields_do_not_matter() {
+        let json = r#"{"metadata":{"name":"a","managedFields":"x","ownerReferences":null,"annotations":{"k":{"deep":[1]}}},
+            "spec":{"finalizers":["kubernetes"]},"extra":{"name":1}}"#;
+        assert!(decode(Resource::Namespaces, json).is_ok());
+    }
+
+    #[test]
+    fn hooks_that_helm_deletes_are_transient() {
+        for (policy, transient) in [
+            ("before-hook-creation, hook-succeeded", true),
+            ("hook-succeeded", true),
+            ("before-hook-creation", false),
+        ] {
+            let role = role(&format!(
+                r#"{{"metadata":{{"name":"a","annotations":{{"helm.sh/hook":"pre-install","helm.sh/hook-delete-policy":"{policy}"}}}}}}"#
+            ));
+            assert_eq!(role.meta.transient, transient, "{policy}");
+        }
+        let alone = r#"{"metadata":{"name":"a","annotations":{"helm.sh/hook-delete-policy":"hook-succeeded"}}}"#;
+        assert!(!role(alone).meta.transient);
+    }
+
+    #[test]
+    fn accounts_and_namespaces() {
+        let json = r#"{"metadata":{"name":"a","namespace":"n"},"automountServiceAccountToken":false,"secrets":[{"name":"s"},null]}"#;
+        match decode(Resource::ServiceAccounts, json) {
+            Ok(Object::ServiceAccount(account)) => {
+                assert_eq!(account.automount, Some(false));
+                assert_eq!(account.secrets, ["s"]);
+            }
+            other => panic!("{other:?}"),
+        }
+        let json = r#"{"metadata":{"name":"n","labels":{"pod-security.kubernetes.io/enforce":"restricted","x":"y"}}}"#;
+        match decode(Resource::Namespaces, json) {
+            Ok(Object::Namespace(namespace)) => {
+                assert_eq!(namespace.pod_security.as_deref(), Some("restricted"));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_path_of_a_byte() {
+        let text = r#"{"a":{"b,\"{":[1,{"c":2}]},"d":[[0,1]]}"#;
+        let at = |part: &str| path_at(text, text.find(part).unwrap());
+        assert_eq!(at("2}"), "a.b,\\\"{[1].c");
+        assert_eq!(at("1]]"), "d[0][1]");
+        assert_eq!(path_at(text, 9999), "");
+        assert_eq!(path_at("\"\\", 2), "");
+    }
+}

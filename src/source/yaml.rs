@@ -607,3 +607,177 @@ pub(crate) fn guess(text: &str) -> Guess {
     }
     guess
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn documents(text: &str) -> Vec<(u32, u32, String)> {
+        Documents::new(text.as_bytes())
+            .map(|document| {
+                let document = document.unwrap();
+                let body = match document.body {
+                    Body::Yaml(text) => format!("yaml {}", text.trim()),
+                    Body::Json(text) => format!("json {text}"),
+                    Body::Broken(message) => format!("broken {message}"),
+                };
+                (document.number, document.line, body)
+            })
+            .collect()
+    }
+
+    fn check(text: &str, expected: &[(u32, u32, &str)]) {
+        let found = documents(text);
+        let found: Vec<_> = found.iter().map(|(n, l, b)| (*n, *l, b.as_str())).collect();
+        assert_eq!(found, expected, "{text:?}");
+    }
+
+    #[test]
+    fn documents_are_split_at_separators_alone() {
+        check("", &[]);
+        check("# nothing\n\n---\n---\n# still nothing\n", &[]);
+        check("a: 1", &[(1, 1, "yaml a: 1")]);
+        check(
+            "---\na: 1\n---\nb: 2\n",
+            &[(1, 2, "yaml a: 1"), (2, 4, "yaml b: 2")],
+        );
+        check(
+            "a: 1\n---\n---\nb: 2",
+            &[(1, 1, "yaml a: 1"), (3, 4, "yaml b: 2")],
+        );
+        check(
+            "\u{feff}# lead\r\na: 1\r\n--- # comment\r\nb: 2\r\n...\r\n",
+            &[(1, 2, "yaml # lead\r\na: 1"), (2, 4, "yaml b: 2")],
+        );
+        check("%YAML 1.2\n---\na: 1\n", &[(1, 3, "yaml a: 1")]);
+        check(
+            "a: 1\n...\nb: 2\n",
+            &[(1, 1, "yaml a: 1"), (2, 3, "yaml b: 2")],
+        );
+        check("a: |\n  ---\n  x\n", &[(1, 1, "yaml a: |\n  ---\n  x")]);
+        check("---a: 1\n", &[(1, 1, "yaml ---a: 1")]);
+        check(
+            "a: 1\n--- {b: 2}\n---\nc: 3",
+            &[
+                (1, 1, "yaml a: 1"),
+                (2, 2, "yaml --- {b: 2}"),
+                (3, 4, "yaml c: 3"),
+            ],
+        );
+        check("--- {b: 2}", &[(1, 1, "yaml --- {b: 2}")]);
+    }
+
+    #[test]
+    fn values_of_a_json_stream_are_documents() {
+        check(
+            "{\"a\": 1}\n\n{\n \"b\": 2}{\"c\":3}\n",
+            &[
+                (1, 1, "json {\"a\": 1}"),
+                (2, 3, "json {\n \"b\": 2}"),
+                (3, 4, "json {\"c\":3}"),
+            ],
+        );
+        check("{a: 1}\n", &[(1, 1, "yaml {a: 1}")]);
+        let found = documents("{\"a\": 1}\n{\"b\": \n{\"c\": 3}\n");
+        assert_eq!(found.len(), 3, "{found:?}");
+        assert!(found[1].2.starts_with("broken"), "{found:?}");
+        assert_eq!(found[2], (3, 3, "json {\"c\": 3}".to_owned()));
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_cost_one_document() {
+        let found: Vec<_> = Documents::new(&b"a: 1\n---\nb:\n  \xff\n---\nc: 3\n"[..])
+            .map(|document| document.unwrap())
+            .collect();
+        assert_eq!(found.len(), 3);
+        assert_eq!((found[1].number, found[1].line), (2, 4));
+        assert!(matches!(found[1].body, Body::Broken(_)));
+    }
+
+    #[test]
+    fn lists_are_taken_apart_by_their_layout() {
+        let list = split_list(
+            "apiVersion: v1\nitems:\n- a: |\n    - x\n# c\n  b: 2\n\n-\n  c: 3\nkind: List\n",
+        )
+        .unwrap();
+        assert_eq!(
+            list.head,
+            "apiVersion: v1\nitems:\n\n\n\n\n\n\n\nkind: List\n"
+        );
+        assert_eq!(
+            list.items,
+            [
+                (2, "  a: |\n    - x\n# c\n  b: 2\n\n".to_owned()),
+                (7, " \n  c: 3\n".to_owned()),
+            ]
+        );
+        let indented =
+            split_list("kind: 'RoleList' # x\nitems: # y\n  - a: 1\n  - b: 2\n").unwrap();
+        assert_eq!(indented.items.len(), 2);
+        for other in [
+            "kind: Role\nitems:\n- a: 1\n",
+            "kind: List\nitems: [a, b]\n",
+            "kind: List\nitems:\n  a: 1\n",
+            "kind: List\nitems:\n",
+            "kind: List\n",
+        ] {
+            assert_eq!(split_list(other), None, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn expansion_applies_merge_keys_and_refuses_duplicates() {
+        let text = "x: &x {a: 1, b: 2}\ny:\n  <<: *x\n  b: 3\nz: [*x]\n1: true\n";
+        assert!(merges(text));
+        assert_eq!(
+            expand(text).unwrap(),
+            r#"{"1":true,"x":{"a":1,"b":2},"y":{"a":1,"b":3},"z":[{"a":1,"b":2}]}"#
+        );
+        assert!(
+            expand("a: 1\na: 2\n")
+                .unwrap_err()
+                .message
+                .contains("duplicate key")
+        );
+        assert!(!merges("cat <<EOF"));
+    }
+
+    #[test]
+    fn what_aliases_repeat_is_bounded() {
+        let mut text = String::from("a: &a [x, x, x, x, x, x, x, x, x, x]\n");
+        for level in 1..10 {
+            let name = |level: u8| char::from(b'a' + level);
+            let alias = format!("*{}", name(level - 1));
+            let aliases = vec![alias; 10].join(", ");
+            text.push_str(&format!("{0}: &{0} [{aliases}]\n", name(level)));
+        }
+        assert!(expand(&text).is_err());
+        let long = "x".repeat(100_000);
+        let text = format!("a: &a {long}\nb: [{}]\n", vec!["*a"; 10_000].join(", "));
+        let error = expand(&text).unwrap_err();
+        assert!(error.message.contains("aliases repeat"), "{error:?}");
+        assert!(expand(&"[".repeat(10_000)).is_err());
+        let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+        assert!(expand(&deep).is_err());
+    }
+
+    #[test]
+    fn line_numbers_in_messages_are_shifted() {
+        assert_eq!(
+            shift_lines(
+                "did not find at line 3 column 5, while at line x at line 9",
+                10
+            ),
+            "did not find at line 13 column 5, while at line x at line 9"
+        );
+    }
+
+    #[test]
+    fn a_broken_document_still_shows_its_name() {
+        let text = "# c\nkind: \"Role\" # x\nmetadata:\n  labels:\n    name: no\n  name: r\n  namespace: 'n'\nrules: [\n";
+        let found = guess(text);
+        assert_eq!(found.kind.as_deref(), Some("Role"));
+        assert_eq!(found.name.as_deref(), Some("r"));
+        assert_eq!(found.namespace.as_deref(), Some("n"));
+    }
+}

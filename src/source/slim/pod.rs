@@ -595,3 +595,239 @@ fn gives_node_away(path: &str, read_only: bool) -> bool {
         _ => parts.contains(&".."),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::object::{Object, Resource};
+    use crate::source::slim::{Json, Wanted, decode};
+
+    fn pod(json: &str) -> Pod {
+        match decode(Resource::Pods, json) {
+            Ok(Object::Pod(pod)) => *pod,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn spec(spec: &str) -> Pod {
+        pod(&format!(
+            r#"{{"metadata":{{"name":"p","namespace":"n","uid":"u"}},"spec":{{{spec}}}}}"#
+        ))
+    }
+
+    fn words(pod: &Pod) -> Vec<&'static str> {
+        Pod::escape_words(pod.escape).collect()
+    }
+
+    #[test]
+    fn tokens_and_secrets_are_those_that_a_container_receives() {
+        let pod = spec(
+            r#""serviceAccountName":"web","nodeName":"n1","automountServiceAccountToken":false,
+            "volumes":[
+              {"name":"t","projected":{"sources":[{"serviceAccountToken":{"path":"token"}},{"secret":{"name":"s1"}},{"configMap":{}}]}},
+              {"name":"v","projected":{"sources":[{"serviceAccountToken":{"audience":"vault"}}]}},
+              {"name":"s","secret":{"secretName":"s2"}},
+              {"name":"unused","secret":{"secretName":"s3"}},
+              {"name":"unused-token","projected":{"sources":[{"serviceAccountToken":{"audience":"x"}}]}}],
+            "initContainers":[{"name":"i","volumeMounts":[{"name":"v","mountPath":"/v"}]}],
+            "containers":[
+              {"name":"b","volumeMounts":[{"name":"t","mountPath":"/var/run/secrets/kubernetes.io/serviceaccount/"}],
+               "env":[{"name":"A","value":"x"},{"name":"B","valueFrom":{"secretKeyRef":{"name":"s2","key":"k"}}}],
+               "envFrom":[{"secretRef":{"name":"s4"}},{"configMapRef":{"name":"c"}}]},
+              {"name":"a","volumeMounts":[{"name":"t","mountPath":"/t"},{"name":"missing","mountPath":"/m"}]}],
+            "ephemeralContainers":[{"name":"e","volumeMounts":[{"name":"s","mountPath":"/s"}]}]"#,
+        );
+        assert_eq!(pod.service_account, "web");
+        assert_eq!(pod.node, "n1");
+        assert_eq!(pod.automount, Some(false));
+        assert_eq!(pod.tokens.len(), 2);
+        assert_eq!(pod.tokens[0].audience, None);
+        assert_eq!(pod.tokens[0].containers, ["a", "b"]);
+        assert!(pod.tokens[0].at_default_path);
+        assert_eq!(pod.tokens[1].audience.as_deref(), Some("vault"));
+        assert!(!pod.tokens[1].at_default_path);
+        let secrets: Vec<_> = pod
+            .secrets
+            .iter()
+            .map(|s| (s.name.as_str(), s.source, s.containers.join(",")))
+            .collect();
+        assert_eq!(
+            secrets,
+            [
+                ("s1", SecretSource::Volume, "a,b".to_owned()),
+                ("s2", SecretSource::Volume, "e".to_owned()),
+                ("s2", SecretSource::Env, "b".to_owned()),
+                ("s4", SecretSource::Env, "b".to_owned()),
+            ]
+        );
+    }
+
+    #[test]
+    fn the_account_of_a_pod() {
+        assert_eq!(spec("").service_account, "default");
+        assert_eq!(spec(r#""serviceAccount":"old""#).service_account, "old");
+        let mirror = r#"{"metadata":{"name":"etcd","namespace":"kube-system",
+            "annotations":{"kubernetes.io/config.mirror":""},
+            "ownerReferences":[{"kind":"Node","name":"n1","controller":true}]},"status":{"phase":"Running"}}"#;
+        let mirror = pod(mirror);
+        assert!(mirror.mirror);
+        assert_eq!(mirror.service_account, "");
+        assert_eq!(mirror.workload, None);
+        assert_eq!(mirror.phase, Phase::Running);
+    }
+
+    #[test]
+    fn owners_are_resolved() {
+        let owned = |kind: &str, name: &str, controller: bool| {
+            let pod = pod(&format!(
+                r#"{{"metadata":{{"name":"p","namespace":"n","labels":{{"pod-template-hash":"7d9f"}},
+                "ownerReferences":[{{"kind":"Other","name":"o"}},{{"kind":"{kind}","name":"{name}","controller":{controller}}}]}}}}"#
+            ));
+            pod.workload
+                .map(|owner| format!("{}/{}", owner.kind, owner.name))
+        };
+        for (kind, name, expected) in [
+            ("ReplicaSet", "web-7d9f", "Deployment/web"),
+            ("ReplicaSet", "web-other", "ReplicaSet/web-other"),
+            ("ReplicaSet", "7d9f", "ReplicaSet/7d9f"),
+            ("Job", "nightly-29012345", "CronJob/nightly"),
+            ("Job", "nightly-2901234", "Job/nightly-2901234"),
+            ("Job", "-29012345", "Job/-29012345"),
+            ("StatefulSet", "db", "StatefulSet/db"),
+            ("Rollout", "x", "Rollout/x"),
+        ] {
+            assert_eq!(owned(kind, name, true).as_deref(), Some(expected));
+        }
+        assert_eq!(owned("StatefulSet", "db", false), None);
+    }
+
+    #[test]
+    fn ways_to_the_node() {
+        let privileged = r#""containers":[{"securityContext":{"privileged":true}}]"#;
+        assert_eq!(words(&spec(privileged)), ["privileged"]);
+        let both = format!(r#""hostPID":true,"hostNetwork":true,{privileged}"#);
+        assert_eq!(
+            words(&spec(&both)),
+            ["privileged", "host-pid", "host-network"]
+        );
+        assert!(words(&spec(r#""hostPID":true,"containers":[{}]"#)).is_empty());
+        for (capability, alone, with_pids) in [
+            (
+                "SYS_ADMIN",
+                vec!["capability"],
+                vec!["host-pid", "capability"],
+            ),
+            ("cap_sys_ptrace", vec![], vec!["host-pid", "capability"]),
+            ("BPF", vec!["capability"], vec!["capability"]),
+            ("ALL", vec!["capability"], vec!["host-pid", "capability"]),
+            ("NET_ADMIN", vec![], vec![]),
+        ] {
+            let container = format!(
+                r#""initContainers":[{{"securityContext":{{"capabilities":{{"add":["{capability}"]}}}}}}]"#
+            );
+            assert_eq!(words(&spec(&container)), alone, "{capability}");
+            let container = format!(r#""hostPID":true,{container}"#);
+            assert_eq!(words(&spec(&container)), with_pids, "{capability}");
+        }
+    }
+
+    #[test]
+    fn host_paths() {
+        let mounted = |path: &str, mount: &str| {
+            words(&spec(&format!(
+                r#""volumes":[{{"name":"h","hostPath":{{"path":"{path}"}}}}],
+                "containers":[{{"volumeMounts":[{{"name":"h","mountPath":"/h"{mount}}}]}}]"#
+            )))
+        };
+        for path in [
+            "/",
+            "",
+            "/var",
+            "/var/lib/kubelet/",
+            "/var/lib/kubelet/pods/x",
+            "/var/run",
+            "//run/./",
+            "/var/run/docker.sock",
+            "/run/containerd/containerd.sock",
+            "/etc/kubernetes/pki",
+            "/proc",
+            "/root",
+            "/home/x",
+            "/etc",
+            "/a/../root",
+        ] {
+            assert_eq!(mounted(path, ""), ["host-path"], "{path}");
+        }
+        for path in [
+            "/var/log",
+            "/var/lib/kubelet/plugins/x",
+            "/run/xtables.lock",
+            "/var/run/calico",
+            "/etc/localtime",
+            "/rootfs",
+            "/lib/modules",
+            "/lib/containerd",
+        ] {
+            assert!(mounted(path, "").is_empty(), "{path}");
+        }
+        assert!(mounted("/etc", r#","readOnly":true"#).is_empty());
+        assert!(mounted("/", r#","subPath":"etc/localtime""#).is_empty());
+        assert_eq!(
+            mounted("/var", r#","subPath":"lib/kubelet""#),
+            ["host-path"]
+        );
+        let unmounted = r#""volumes":[{"name":"h","hostPath":{"path":"/"}}],"containers":[{}]"#;
+        assert!(words(&spec(unmounted)).is_empty());
+    }
+
+    fn predicted(spec: &str, account: Option<bool>) -> Pod {
+        let json = format!(r#"{{"metadata":{{"name":"p","namespace":"n"}},"spec":{{{spec}}}}}"#);
+        let wanted = Wanted::Resource(Resource::Pods);
+        match wanted.read(&Json(&json), None, &mut Notes::kept()) {
+            Ok(Content::Template(template)) => template.predicted(account),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn admission_mounts_the_token_where_nothing_else_lies() {
+        let pod = predicted(
+            r#""initContainers":[{"name":"i"}],"ephemeralContainers":[{"name":"e"}],
+            "containers":[{"name":"a"},{"name":"b","volumeMounts":[{"name":"x","mountPath":"/var/run/secrets/kubernetes.io/serviceaccount"}]}]"#,
+            None,
+        );
+        assert!(pod.predicted);
+        assert_eq!(pod.tokens.len(), 1);
+        assert_eq!(pod.tokens[0].containers, ["a", "i"]);
+        assert!(pod.tokens[0].at_default_path);
+    }
+
+    #[test]
+    fn the_pod_decides_before_the_account() {
+        let one = r#""containers":[{"name":"a"}]"#;
+        for (own, account, token) in [
+            ("", None, true),
+            ("", Some(false), false),
+            ("", Some(true), true),
+            (r#""automountServiceAccountToken":true,"#, Some(false), true),
+            (
+                r#""automountServiceAccountToken":false,"#,
+                Some(true),
+                false,
+            ),
+        ] {
+            let pod = predicted(&format!("{own}{one}"), account);
+            assert_eq!(!pod.tokens.is_empty(), token, "{own} {account:?}");
+        }
+    }
+
+    #[test]
+    fn a_volume_with_the_usual_prefix_is_used_again_whatever_it_holds() {
+        let pod = predicted(
+            r#""volumes":[{"name":"kube-api-access-mine","secret":{"secretName":"s"}}],"containers":[{"name":"a"}]"#,
+            None,
+        );
+        assert!(pod.tokens.is_empty());
+        assert_eq!(pod.secrets[0].name, "s");
+    }
+}
