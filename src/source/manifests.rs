@@ -188,7 +188,7 @@ impl Manifests {
     /// Reads what has changed; whether anything has.
     fn refresh(&mut self) -> Result<bool, ReadError> {
         if let Root::Stream { read } = &mut self.root {
-            if std::mem::replace(read, true) {
+            if *read {
                 return Ok(false);
             }
             let (hash, parsed) = if self.path == "-" {
@@ -201,6 +201,7 @@ impl Manifests {
                 })?;
                 load(&self.path, stream, self.limits)
             };
+            *read = true;
             let stamp = Stamp {
                 size: 0,
                 modified: None,
@@ -466,8 +467,11 @@ fn assemble(files: &[&Parsed], mut problems: Vec<Problem>) -> Reading {
         }
     }
     problems.sort_by(|a, b| {
-        let place = |problem: &Problem| (problem.file.clone(), problem.document, problem.line);
-        place(a).cmp(&place(b)).then_with(|| a.cmp(b))
+        let place = |problem: &'_ Problem| (problem.document, problem.line);
+        let files = a.file.cmp(&b.file);
+        files
+            .then_with(|| place(a).cmp(&place(b)))
+            .then_with(|| a.cmp(b))
     });
     reading.problems = problems;
     let mut templates = Vec::new();
@@ -479,11 +483,11 @@ fn assemble(files: &[&Parsed], mut problems: Vec<Problem>) -> Reading {
     }
     predict(&templates, &mut reading.objects);
     reading.objects.sort_by(|a, b| {
-        let name = |object: &Object| {
-            let meta = object.meta();
-            (object.resource(), meta.namespace.clone(), meta.name.clone())
-        };
-        name(a).cmp(&name(b))
+        let (one, two) = (a.meta(), b.meta());
+        let resources = a.resource().cmp(&b.resource());
+        resources
+            .then_with(|| one.namespace.cmp(&two.namespace))
+            .then_with(|| one.name.cmp(&two.name))
     });
     reading
 }

@@ -159,10 +159,11 @@ impl<R: BufRead> Documents<R> {
                     self.push(line, line, Body::Json(value));
                 }
                 Some(Err(error)) => {
-                    if self.ready.is_empty()
-                        && text.len() <= LARGEST_FLOW
-                        && serde_yaml::from_str::<IgnoredAny>(&text).is_ok()
-                    {
+                    let flow = self.ready.is_empty()
+                        && (!quoted_key(rest)
+                            || text.len() <= LARGEST_FLOW
+                                && Yaml(&text).parse::<IgnoredAny>().is_ok());
+                    if flow {
                         self.push(line, text_line, Body::Yaml(text));
                         return;
                     }
@@ -240,15 +241,18 @@ fn marker(line: &[u8]) -> Option<Marker> {
 /// How many lines without content (blank, comments, directives) come first; `None` when there are
 /// no others.
 fn blank_lines(text: &[u8]) -> Option<u32> {
-    let mut count = 0;
-    for line in text.split(|b| *b == b'\n') {
+    let mut lines = text.split(|b| *b == b'\n');
+    let first = lines.position(|line| {
         let content = line.trim_ascii();
-        if !content.is_empty() && content[0] != b'#' && line[0] != b'%' {
-            return Some(count);
-        }
-        count += 1;
-    }
-    None
+        !content.is_empty() && content[0] != b'#' && line[0] != b'%'
+    })?;
+    Some(u32::try_from(first).unwrap_or(u32::MAX))
+}
+
+/// Begins like an object of JSON, whose keys are quoted.
+fn quoted_key(text: &str) -> bool {
+    let inside = text.trim_start_matches(['{', '[']).trim_start();
+    inside.starts_with(['"', '}', ']'])
 }
 
 /// Number of line breaks, for line numbers.
@@ -271,12 +275,36 @@ pub(crate) fn yaml_seed<'de, S: DeserializeSeed<'de>>(
     text: &'de str,
     seed: S,
 ) -> Result<S::Value, Fault> {
+    if nested_deeply(text) {
+        return Err(Fault {
+            message: format!("it is nested more than {DEEPEST} deep"),
+            line: None,
+        });
+    }
     // Four times its length is more than hand-written anchors save.
     let allowance = 4 * text.len() as u64 + (1 << 20);
     within(allowance, || {
         seed.deserialize(serde_yaml::Deserializer::from_str(text))
     })
     .map_err(|error| fault(&error))
+}
+
+/// Brackets within each other, as far as a text is parsed at all.
+const DEEPEST: u32 = 1000;
+
+/// Whether brackets nest deeper than [`DEEPEST`], counted without regard to quotes: what opens a
+/// thousand more than it closes is no manifest. The parser needs time in the square of that depth
+/// before it could refuse it.
+fn nested_deeply(text: &str) -> bool {
+    let mut depth = 0_u32;
+    text.bytes().any(|byte| {
+        match byte {
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth > DEEPEST
+    })
 }
 
 fn fault(error: &serde_yaml::Error) -> Fault {

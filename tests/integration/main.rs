@@ -1,1 +1,3 @@
 //! Checks that need Rust alone.
+
+mod manifests;

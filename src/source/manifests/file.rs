@@ -224,7 +224,7 @@ impl File {
                 }
                 // The items are likely sound, and say of themselves what they are.
                 Err(fault) => {
-                    self.fault(item, fault, &guess(&list.head).into());
+                    self.fault(item, &fault, &guess(&list.head).into());
                     return self.texts(item, &list.items, None, depth);
                 }
             }
@@ -240,7 +240,7 @@ impl File {
                     };
                     self.object(&item, typed, depth);
                 }
-                Err(fault) => self.fault(item, item.place(fault), &guess(item.text).into()),
+                Err(fault) => self.fault(item, &item.place(fault), &guess(item.text).into()),
             };
         }
         self.object(item, typed, depth);
@@ -250,7 +250,7 @@ impl File {
         let head = match item.parse::<Option<Block<Head>>>() {
             Ok(Some(Block(head))) => head,
             Ok(None) => return,
-            Err(fault) => return self.fault(item, fault, &guess(item.text).into()),
+            Err(fault) => return self.fault(item, &fault, &guess(item.text).into()),
         };
         let (typed_version, typed_kind) = typed.unzip();
         let kind = head.kind.0.as_deref().or(typed_kind);
@@ -282,8 +282,12 @@ impl File {
                     let typed = self.typed(item, &head);
                     self.written_out(&items, typed, depth);
                 }
-                Err(fault) => self.fault(item, item.place(fault), &who),
+                Err(fault) => self.fault(item, &item.place(fault), &who),
             };
+        }
+        if kind == LIST {
+            let message = "items is missing or no list; add it";
+            return self.broken(Some(item.line), None, &who, message);
         }
         match classify(api_version, kind) {
             Class::Other => {
@@ -374,7 +378,7 @@ impl File {
             };
             let message =
                 "metadata.continue is set, so the list is one page of several; fetch all of it";
-            self.broken(Some(item.line), None, &who, message);
+            self.push(Severity::Error, Some(item.line), &who, message);
         }
         let api_version = list.api_version.0.as_deref()?;
         let kind = kind.strip_suffix(LIST)?;
@@ -384,7 +388,7 @@ impl File {
     fn json_list(&mut self, item: &Item<'_>, head: &Head, depth: u32) {
         let items = match json_items(item.text) {
             Ok(items) => items,
-            Err(fault) => return self.fault(item, item.place(fault), &Who::default()),
+            Err(fault) => return self.fault(item, &item.place(fault), &Who::default()),
         };
         let typed = self.typed(item, head);
         if self.too_deep(item, depth) {
@@ -469,7 +473,7 @@ impl File {
         deep
     }
 
-    fn fault(&mut self, item: &Item<'_>, fault: Fault, who: &Who) {
+    fn fault(&mut self, item: &Item<'_>, fault: &Fault, who: &Who) {
         let message = format!("the document cannot be read: {}", fault.message);
         self.broken(Some(fault.line.unwrap_or(item.line)), None, who, &message);
     }
