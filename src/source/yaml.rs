@@ -3,7 +3,7 @@
 //! serde_yaml gives up a whole stream at the first syntax error and knows no positions across
 //! documents, so the stream is split into documents first and each is parsed on its own. The same
 //! is done with the items of a `List`. It also lets the last of two equal keys of a map win
-//! silently; structs refuse them, and [`expand`] does too.
+//! silently; structs refuse them, and `expand` does too.
 
 use super::slim::{Fault, Notation, charge, json_fault, within};
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};

@@ -643,6 +643,22 @@ fn a_mounted_config_map_is_read_once_and_again_after_its_swap() {
     assert_eq!(verbs(&manifests.read().unwrap()), "list");
 }
 
+#[cfg(unix)]
+#[test]
+fn a_pipe_is_read_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    let mut manifests = open(&pipe);
+    let writer = std::thread::spawn(move || write(&pipe, &role("a")));
+    assert_eq!(names(&manifests.read().unwrap()), ["Role app/a"]);
+    writer.join().unwrap();
+    assert_eq!(names(&manifests.read().unwrap()), ["Role app/a"]);
+    assert!(manifests.changes().unwrap().is_some());
+    assert!(manifests.changes().unwrap().is_none());
+}
+
 #[test]
 fn changes_come_only_when_something_changed() {
     let dir = tempfile::tempdir().unwrap();
