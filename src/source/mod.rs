@@ -1,1 +1,6 @@
 //! Where objects come from: a live cluster, or manifests.
+
+pub mod cluster;
+mod decode_error;
+
+pub use decode_error::DecodeError;
