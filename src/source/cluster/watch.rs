@@ -445,7 +445,7 @@ impl Driver {
                 resource,
                 reason = reason.as_str(),
                 error = message,
-                "interrupted"
+                "interrupted, retrying"
             );
         }
 

@@ -9,7 +9,7 @@ use crate::ledger::FaultReason;
 use hyper::body::{Body as _, Buf};
 use hyper::header::{ACCEPT, HeaderValue, RETRY_AFTER};
 use hyper::{Request, Response, StatusCode};
-use kube::client::{Body, Client};
+use kube::client::{AuthError, Body, Client};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -79,11 +79,18 @@ impl Failure {
     }
 
     fn client(error: &kube::Error) -> Failure {
-        let reason = match error {
-            kube::Error::Auth(_) => FaultReason::Unauthorized,
-            _ => FaultReason::Transport,
+        // kube's own words around the two that matter say nothing.
+        let cause: &dyn Error = match error {
+            kube::Error::Service(cause) => cause.as_ref(),
+            kube::Error::HyperError(cause) => cause,
+            other => other,
         };
-        Failure::new(reason, chain(error))
+        let credentials = cause.is::<AuthError>() || matches!(error, kube::Error::Auth(_));
+        let reason = match credentials {
+            true => FaultReason::Unauthorized,
+            false => FaultReason::Transport,
+        };
+        Failure::new(reason, chain(cause))
     }
 
     /// From the Status object of an answer or of an ERROR event.
