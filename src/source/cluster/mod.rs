@@ -27,14 +27,14 @@
 //! **Odd objects.** Objects are decoded one by one. One that does not decode becomes `Bad`, counted
 //! as a fault of reason `decode`, and nothing else is lost.
 //!
-//! **Age.** [`WatchEvent::Activity`] is sent on every contact, at most once in
+//! **Age.** [`WatchEvent::Activity`](crate::ledger::WatchEvent::Activity) is sent on every contact, at most once in
 //! [`Options::activity_every`]. The server sends bookmarks about once a minute once it has begun to;
 //! a stream without a word for [`Options::bookmark_silence`] is given up from its first bookmark on,
 //! and before that after the time the server was asked to end it. So a dead connection is noticed
 //! within 90 s on a busy resource and within five minutes on a quiet one.
 //!
-//! **Faults.** Each failed request or stream is one [`WatchEvent::Fault`]; one that was refused with
-//! 403 is followed by [`WatchEvent::Forbidden`]. Then the driver waits: exponentially longer with
+//! **Faults.** Each failed request or stream is one [`Fault`](crate::ledger::WatchEvent::Fault); one that was refused with
+//! 403 is followed by [`Forbidden`](crate::ledger::WatchEvent::Forbidden). Then the driver waits: exponentially longer with
 //! jitter, as long as the server asked if that is more, and from the shortest wait again only after
 //! a stream lived for [`Options::healthy_after`]. A stream that ends young never leads to another
 //! request at once, so no server or proxy can make the driver spin. What is known stays as it is

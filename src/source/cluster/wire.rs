@@ -86,9 +86,10 @@ impl Failure {
             other => other,
         };
         let credentials = cause.is::<AuthError>() || matches!(error, kube::Error::Auth(_));
-        let reason = match credentials {
-            true => FaultReason::Unauthorized,
-            false => FaultReason::Transport,
+        let reason = if credentials {
+            FaultReason::Unauthorized
+        } else {
+            FaultReason::Transport
         };
         Failure::new(reason, chain(cause))
     }
