@@ -204,9 +204,7 @@ fn escape(text: &str) -> String {
 }
 
 impl Site for Pages {
-    fn health(&self, path: &str) -> Option<Reply> {
-        // the path may carry its query: probes ask without, people with
-        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    fn health(&self, path: &str, query: &str) -> Option<Reply> {
         match path {
             "/-/ready" | "/readyz" => Some(self.ready(query == "verbose")),
             "/-/healthy" | "/livez" | "/healthz" => Some(self.healthy()),

@@ -6,7 +6,7 @@ use crate::ledger::{Attributes, Ledger, Question};
 use crate::object::Subject;
 use crate::rbac::{Target, implicit_groups};
 use crate::risk::Catalogue;
-use crate::source::yaml::{Body, Documents};
+use crate::source::yaml::{self, Body, Documents};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -217,9 +217,7 @@ fn read(path: &Path) -> Result<Vec<Review>, Failure> {
         })?;
         let line = document.line;
         let parsed = match &document.body {
-            Body::Yaml(text) => {
-                crate::source::yaml::parse::<Document>(text).map_err(|e| e.to_string())
-            }
+            Body::Yaml(text) => yaml::parse::<Document>(text),
             Body::Json(text) => serde_json::from_str::<Document>(text).map_err(|e| e.to_string()),
             Body::Broken(why) => Err(why.clone()),
         };

@@ -1,5 +1,12 @@
 //! Checks that need Rust alone.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "clippy.toml allows it in test functions; what helps them is no different"
+)]
+
 mod cases;
 mod http;
 mod manifests;
+mod standin;
+mod watch;
