@@ -1157,7 +1157,7 @@ impl io::Write for Log {
 async fn a_change_of_state_is_one_line_and_a_retry_none() {
     let log = Log::default();
     let writer = log.clone();
-    let filter = format!("info,{}", rbac_exporter::source::cluster::LOG_DIRECTIVE);
+    let filter = "info,kube_client::client::builder=off".to_owned();
     let subscriber = tracing_subscriber::fmt()
         .json()
         .with_env_filter(filter)
