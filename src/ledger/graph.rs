@@ -129,7 +129,7 @@ pub(crate) fn fixpoint(ledger: &Ledger) -> (Vec<Effective>, u64) {
 }
 
 /// Sets whose members do not follow from a subject's own key.
-fn members_are_listed(to: ToKey) -> bool {
+pub(crate) fn members_are_listed(to: ToKey) -> bool {
     matches!(
         to,
         ToKey::PodTokensOf(..)
@@ -143,7 +143,7 @@ fn members_are_listed(to: ToKey) -> bool {
 }
 
 /// The sets that a subject belongs to by its key.
-fn keys_of(
+pub(crate) fn keys_of(
     ledger: &Ledger,
     key: SubjectKey,
     exists: bool,
@@ -162,7 +162,7 @@ fn keys_of(
                     each(ToKey::Account(scope, name));
                 }
             }
-            if pod_sets && ledger.carried(namespace, name) {
+            if pod_sets && ledger.lends_token(namespace, name) {
                 each(ToKey::PodTokens(namespace));
                 each(ToKey::PodTokens(Sym::STAR));
             }
