@@ -185,7 +185,7 @@ impl Assessment {
     /// is left out (catalogue C.7).
     pub fn folded<'a>(&'a self, catalogue: &'a Catalogue) -> impl Iterator<Item = &'a Finding> {
         let admin = catalogue.find("wildcard-admin");
-        let admin_at = |scope: &Scope| {
+        let admin_at = move |scope: &Scope| {
             self.findings
                 .iter()
                 .any(|f| Some(f.rule) == admin && (f.scope == *scope || f.scope == Scope::Cluster))
