@@ -574,7 +574,7 @@ impl Ledger {
         if reaches(&[]) {
             return Vec::new(); // nothing that RBAC holds makes it what it is
         }
-        let matters: Vec<(RowId, bool)> = bindings
+        let mut matters: Vec<(RowId, bool)> = bindings
             .iter()
             .filter(|(b, _)| {
                 self.role_of(*b)
@@ -584,6 +584,14 @@ impl Ledger {
             })
             .copied()
             .collect();
+        // of several smallest sets, always the same one
+        matters.sort_by(|a, b| {
+            let at = |id: RowId| {
+                let (namespace, name) = self.bindings.key(id);
+                (self.names.text(namespace), self.names.text(name))
+            };
+            at(a.0).cmp(&at(b.0))
+        });
         // what reaches the priority alone must go in any case
         let (mut gone, mut rest): (Vec<_>, Vec<_>) = matters
             .iter()

@@ -7,7 +7,9 @@ use super::subjects::namespace_of;
 use super::table::{Map, RowId};
 use super::{Ledger, World};
 use crate::object::Subject;
-use crate::rbac::{MASTERS, Members, PackedRules, aggregated_rules, implicit_groups, members_of};
+use crate::rbac::{
+    MASTERS, Members, PackedRules, aggregated_rules, implicit_groups, members_of, selects,
+};
 use crate::risk::{
     Assessment, Context, Edge, Held, Pair, Priority, Reaches, RuleId, Scope, Status, To, assess,
     builtin_pairs,
@@ -122,16 +124,32 @@ impl Ledger {
         if self.settings.world != World::Manifests {
             return;
         }
+        let selectors = |row: &RoleRow| {
+            row.aggregation
+                .as_ref()
+                .and_then(|a| a.selectors.clone())
+                .unwrap_or_default()
+        };
+        // an empty selector, or one that asks for a label's absence, picks roles without labels too
+        self.takes_unlabelled = self
+            .roles
+            .in_namespace(Sym::EMPTY)
+            .flat_map(|(_, _, row)| selectors(row))
+            .any(|s| selects(&s, &[]));
         let role_of = |ledger: &Ledger, id: RowId, name: Sym, row: &RoleRow| {
-            let aggregation = row.aggregation.as_ref()?;
+            let (labels, aggregation, rules) = match &row.aggregation {
+                Some(a) => (a.labels.clone(), a.selectors.clone(), a.written.clone()),
+                None if ledger.takes_unlabelled => (Vec::new(), None, row.rules.unpack()),
+                None => return None,
+            };
             let object = crate::object::Role {
                 meta: crate::object::Meta {
                     name: ledger.names.text(name).to_string(),
                     ..Default::default()
                 },
-                labels: aggregation.labels.clone(),
-                aggregation: aggregation.selectors.clone(),
-                rules: aggregation.written.clone(),
+                labels,
+                aggregation,
+                rules,
             };
             Some((id, object, row.shipped))
         };
@@ -189,14 +207,7 @@ impl Ledger {
             let rules = row.rules.unpack();
             let reaches = Reaches::of(&self.catalogue.vocabulary, &rules);
             let (gives, depends) = self.gives(namespace, name, &reaches);
-            let wildcards: Box<[InPlaces]> = rules
-                .iter()
-                .filter(|r| is_wildcard(r))
-                .map(|r| {
-                    let one = Reaches::of(&self.catalogue.vocabulary, std::slice::from_ref(r));
-                    self.gives(namespace, name, &one).0
-                })
-                .collect();
+            let wildcards = self.wildcards(namespace, name, &rules);
             let Some(row) = self.roles.get_mut(id) else {
                 continue;
             };
@@ -207,6 +218,23 @@ impl Ledger {
             self.dirty.dependents = true;
             self.role_moved(namespace, name);
         }
+    }
+
+    /// What each rule with a wildcard gives alone.
+    fn wildcards(
+        &self,
+        namespace: Sym,
+        name: Sym,
+        rules: &[crate::object::PolicyRule],
+    ) -> Box<[InPlaces]> {
+        rules
+            .iter()
+            .filter(|r| is_wildcard(r))
+            .map(|r| {
+                let one = Reaches::of(&self.catalogue.vocabulary, std::slice::from_ref(r));
+                self.gives(namespace, name, &one).0
+            })
+            .collect()
     }
 
     /// What rules alone give in the three places; a Role lies in one.
@@ -381,9 +409,17 @@ impl Ledger {
             }
         }
         for (id, before) in roles.iter().zip(before) {
-            if self.roles.get(*id).is_some_and(|r| r.gives != before) {
-                let (namespace, name) = self.roles.key(*id);
+            let (namespace, name) = self.roles.key(*id);
+            let Some(row) = self.roles.get(*id) else {
+                continue;
+            };
+            // one rule alone may look at other roles as well
+            let wildcards = self.wildcards(namespace, name, &row.rules.unpack());
+            if row.gives != before || row.wildcards != wildcards {
                 self.role_moved(namespace, name);
+            }
+            if let Some(row) = self.roles.get_mut(*id) {
+                row.wildcards = wildcards;
             }
         }
         self.dirty.subjects.extend(
@@ -430,6 +466,20 @@ impl Ledger {
             },
         };
         self.dirty.subjects.extend(members);
+    }
+
+    /// By kind, namespace and name, as reports have it.
+    pub(super) fn order(&self, a: SubjectKey, b: SubjectKey) -> std::cmp::Ordering {
+        let parts = |key: SubjectKey| match key {
+            SubjectKey::Group(name) => (0, Sym::EMPTY, name),
+            SubjectKey::Account(namespace, name) => (1, namespace, name),
+            SubjectKey::User(name) => (2, Sym::EMPTY, name),
+        };
+        let text = |sym: Sym| self.names.text(sym);
+        let (a, b) = (parts(a), parts(b));
+        a.0.cmp(&b.0)
+            .then_with(|| text(a.1).cmp(text(b.1)))
+            .then_with(|| text(a.2).cmp(text(b.2)))
     }
 
     /// The subject a key stands for.
@@ -613,6 +663,12 @@ impl Ledger {
         }
         row.own = own;
         row.edges = edges;
+        // what the shipped pairs answer for decides the status of the bindings and their roles
+        let elsewhere = if row.covered == covered {
+            Vec::new()
+        } else {
+            row.bindings.clone()
+        };
         row.covered = covered;
         row.depends = depends;
         row.rules = rules;
@@ -620,6 +676,13 @@ impl Ledger {
         row.status = status;
         self.rule_counts.add(&row.rules, status);
         self.dirty.namespaces.insert(namespace_of(key));
+        for binding in elsewhere {
+            let (namespace, _) = self.bindings.key(binding);
+            self.dirty.namespaces.insert(namespace);
+            if let Some(role) = self.role_of(binding) {
+                self.dirty.namespaces.insert(self.roles.key(role).0);
+            }
+        }
     }
 
     /// Takes a subject's judgement out of the counts.

@@ -3,7 +3,7 @@
 
 use rbac_exporter::ledger::{Change, Ledger, Settings, World};
 use rbac_exporter::object::{
-    Binding, LabelSelector, Meta, Object, Phase, Pod, PolicyRule, ProjectedToken, Resource, Role,
+    Binding, LabelRequirement, LabelSelector, Meta, Object, Phase, Pod, PolicyRule, ProjectedToken, Resource, Role,
     RoleRef, SecretSource, SecretUse, ServiceAccount, Subject,
 };
 use rbac_exporter::rbac::ServerVersion;
@@ -104,7 +104,19 @@ struct RawAggregation {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct RawSelector {
+    #[serde(default)]
     match_labels: BTreeMap<String, String>,
+    #[serde(default)]
+    match_expressions: Vec<RawRequirement>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRequirement {
+    key: String,
+    operator: String,
+    #[serde(default)]
+    values: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -224,7 +236,15 @@ fn objects(case: &Case) -> Vec<Object> {
             aggregation: raw.aggregation_rule.as_ref().map(|a| {
                 let one = |s: &RawSelector| LabelSelector {
                     match_labels: s.match_labels.clone().into_iter().collect(),
-                    match_expressions: vec![],
+                    match_expressions: s
+                        .match_expressions
+                        .iter()
+                        .map(|e| LabelRequirement {
+                            key: e.key.clone(),
+                            operator: e.operator.clone(),
+                            values: e.values.clone(),
+                        })
+                        .collect(),
                 };
                 a.cluster_role_selectors.iter().map(one).collect()
             }),
