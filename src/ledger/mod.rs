@@ -507,8 +507,8 @@ impl Ledger {
         }
         if let Some((id, row)) = self.roles.remove(namespace, name) {
             self.dirty.roles.remove(&id);
-            self.dirty.aggregation |= row.aggregation.is_some()
-                || (namespace == Sym::EMPTY && self.takes_unlabelled);
+            self.dirty.aggregation |=
+                row.aggregation.is_some() || (namespace == Sym::EMPTY && self.takes_unlabelled);
             self.dirty.dependents = true;
             self.dirty.namespaces.insert(namespace);
             self.role_moved(namespace, name);

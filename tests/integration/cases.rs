@@ -3,8 +3,8 @@
 
 use rbac_exporter::ledger::{Change, Ledger, Settings, World};
 use rbac_exporter::object::{
-    Binding, LabelRequirement, LabelSelector, Meta, Object, Phase, Pod, PolicyRule, ProjectedToken, Resource, Role,
-    RoleRef, SecretSource, SecretUse, ServiceAccount, Subject,
+    Binding, LabelRequirement, LabelSelector, Meta, Object, Phase, Pod, PolicyRule, ProjectedToken,
+    Resource, Role, RoleRef, SecretSource, SecretUse, ServiceAccount, Subject,
 };
 use rbac_exporter::rbac::ServerVersion;
 use rbac_exporter::risk::{Catalogue, Status};

@@ -1,5 +1,6 @@
 //! Checks that need Rust alone.
 
 mod cases;
+mod generated;
 mod http;
 mod manifests;
