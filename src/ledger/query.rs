@@ -691,6 +691,8 @@ impl Ledger {
                     });
                 }
             }
+            // a Secret's owners come in no order
+            tokens.sort_by(|a, b| (&a.account, a.source as u8).cmp(&(&b.account, b.source as u8)));
             out.push(PodView {
                 namespace: text(ns),
                 name: text(name),

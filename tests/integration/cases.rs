@@ -182,7 +182,7 @@ fn list(text: &str) -> Vec<String> {
     text.split(',').map(|s| s.trim().to_owned()).collect()
 }
 
-fn rule(text: &str) -> PolicyRule {
+pub(crate) fn rule(text: &str) -> PolicyRule {
     let parts: Vec<&str> = text.split('|').map(str::trim).collect();
     if let Some(urls) = parts[1].strip_prefix("url:") {
         return PolicyRule {

@@ -3,4 +3,5 @@
 mod cases;
 mod generated;
 mod http;
+mod incremental;
 mod manifests;
