@@ -4,4 +4,5 @@ mod cases;
 mod generated;
 mod http;
 mod incremental;
+mod layers;
 mod manifests;
