@@ -122,6 +122,8 @@ pub struct Ledger {
     secret_owners: Map<(Sym, Sym), Vec<Sym>>,
     /// Pods by node, with the number of live ones that can take it.
     nodes: Map<Sym, NodePods>,
+    /// Some aggregated ClusterRole picks roles without labels (manifests).
+    takes_unlabelled: bool,
     /// Some edge looks at single pods or nodes, so that any pod may matter to the fixpoint.
     pod_edges: bool,
     /// Edges that lead to Group system:masters, which makes it a subject.
@@ -193,6 +195,7 @@ impl Ledger {
             carried_secrets: Map::default(),
             secret_owners: Map::default(),
             nodes: Map::default(),
+            takes_unlabelled: false,
             pod_edges: false,
             masters_named: 0,
             watches: Default::default(),
@@ -517,7 +520,9 @@ impl Ledger {
             row.gives = old.gives;
             row.wildcards = old.wildcards.clone();
             row.depends = old.depends;
-            let aggregates = row.aggregation.is_some() || old.aggregation.is_some();
+            let aggregates = row.aggregation.is_some()
+                || old.aggregation.is_some()
+                || (cluster && self.takes_unlabelled);
             let retimed = old.times != row.times;
             let (id, _) = self.roles.put(namespace, name, row);
             self.dirty.aggregation |= aggregates;
@@ -528,7 +533,8 @@ impl Ledger {
                 self.role_moved(namespace, name);
             }
         } else {
-            self.dirty.aggregation |= row.aggregation.is_some();
+            self.dirty.aggregation |=
+                row.aggregation.is_some() || (cluster && self.takes_unlabelled);
             let (id, _) = self.roles.put(namespace, name, row);
             self.dirty.roles.insert(id);
         }
@@ -560,7 +566,8 @@ impl Ledger {
         }
         if let Some((id, row)) = self.roles.remove(namespace, name) {
             self.dirty.roles.remove(&id);
-            self.dirty.aggregation |= row.aggregation.is_some();
+            self.dirty.aggregation |=
+                row.aggregation.is_some() || (namespace == Sym::EMPTY && self.takes_unlabelled);
             self.dirty.dependents = true;
             self.dirty.namespaces.insert(namespace);
             self.role_moved(namespace, name);
@@ -782,6 +789,9 @@ impl Ledger {
             let owners = self.secret_owners.entry((namespace, *secret)).or_default();
             if !owners.contains(&account) {
                 owners.push(account);
+                // whichever came first must not decide which account a workload shows
+                let names = &self.names;
+                owners.sort_by(|a, b| names.text(*a).cmp(names.text(*b)));
             }
         }
         self.dirty.namespaces.insert(namespace);

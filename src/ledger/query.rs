@@ -604,7 +604,7 @@ impl Ledger {
         if reaches(&[]) {
             return Vec::new(); // nothing that RBAC holds makes it what it is
         }
-        let matters: Vec<(RowId, bool)> = bindings
+        let mut matters: Vec<(RowId, bool)> = bindings
             .iter()
             .filter(|(b, _)| {
                 self.role_of(*b)
@@ -614,6 +614,14 @@ impl Ledger {
             })
             .copied()
             .collect();
+        // of several smallest sets, always the same one
+        matters.sort_by(|a, b| {
+            let at = |id: RowId| {
+                let (namespace, name) = self.bindings.key(id);
+                (self.names.text(namespace), self.names.text(name))
+            };
+            at(a.0).cmp(&at(b.0))
+        });
         // what reaches the priority alone must go in any case
         let (mut gone, mut rest): (Vec<_>, Vec<_>) = matters
             .iter()
@@ -713,6 +721,8 @@ impl Ledger {
                     });
                 }
             }
+            // a Secret's owners come in no order
+            tokens.sort_by(|a, b| (&a.account, a.source as u8).cmp(&(&b.account, b.source as u8)));
             out.push(PodView {
                 namespace: text(ns),
                 name: text(name),
@@ -763,7 +773,10 @@ impl Ledger {
             places.dedup();
             let mut findings: Vec<(String, String, Priority)> = places
                 .into_iter()
-                .flat_map(|place| self.alone_at(id, place).findings)
+                .flat_map(|place| {
+                    let place = place.map(|ns| self.names.text(ns).clone());
+                    self.alone_at(id, place.as_deref()).findings
+                })
                 .map(|f| {
                     let rule = self.catalogue.rule(f.rule).id.clone();
                     (rule, f.scope.as_str().to_owned(), f.priority)

@@ -8,7 +8,9 @@ use super::subjects::namespace_of;
 use super::table::{Map, RowId};
 use super::{Ledger, World};
 use crate::object::Subject;
-use crate::rbac::{MASTERS, Members, PackedRules, aggregated_rules, implicit_groups, members_of};
+use crate::rbac::{
+    MASTERS, Members, PackedRules, aggregated_rules, implicit_groups, members_of, selects,
+};
 use crate::risk::{
     Assessment, Context, Edge, Held, Pair, Priority, Reaches, RuleId, Scope, Status, To, assess,
     builtin_pairs,
@@ -21,12 +23,15 @@ use std::sync::Arc;
 struct Others<'a> {
     ledger: &'a Ledger,
     asked: Cell<bool>,
+    /// Answer from what is kept alone. A role that is judged for one namespace may bind itself, so
+    /// judging the roles it binds the same way would never end.
+    kept: bool,
 }
 
 impl Context for Others<'_> {
     fn role_priority(&self, cluster_role: bool, name: &str, scope: &Scope) -> Option<Priority> {
         self.asked.set(true);
-        self.ledger.role_gives(cluster_role, name, scope)
+        self.ledger.role_gives(cluster_role, name, scope, self.kept)
     }
 
     fn strongest_role(&self, namespace: &str) -> Priority {
@@ -130,16 +135,32 @@ impl Ledger {
         if self.settings.world != World::Manifests {
             return;
         }
+        let selectors = |row: &RoleRow| {
+            row.aggregation
+                .as_ref()
+                .and_then(|a| a.selectors.clone())
+                .unwrap_or_default()
+        };
+        // an empty selector, or one that asks for a label's absence, picks roles without labels too
+        self.takes_unlabelled = self
+            .roles
+            .in_namespace(Sym::EMPTY)
+            .flat_map(|(_, _, row)| selectors(row))
+            .any(|s| selects(&s, &[]));
         let role_of = |ledger: &Ledger, id: RowId, name: Sym, row: &RoleRow| {
-            let aggregation = row.aggregation.as_ref()?;
+            let (labels, aggregation, rules) = match &row.aggregation {
+                Some(a) => (a.labels.clone(), a.selectors.clone(), a.written.clone()),
+                None if ledger.takes_unlabelled => (Vec::new(), None, row.rules.unpack()),
+                None => return None,
+            };
             let object = crate::object::Role {
                 meta: crate::object::Meta {
                     name: ledger.names.text(name).to_string(),
                     ..Default::default()
                 },
-                labels: aggregation.labels.clone(),
-                aggregation: aggregation.selectors.clone(),
-                rules: aggregation.written.clone(),
+                labels,
+                aggregation,
+                rules,
             };
             Some((id, object, row.shipped))
         };
@@ -197,14 +218,7 @@ impl Ledger {
             let rules = row.rules.unpack();
             let reaches = Reaches::of(&self.catalogue.vocabulary, &rules);
             let (gives, depends) = self.gives(namespace, name, &reaches);
-            let wildcards: Box<[InPlaces]> = rules
-                .iter()
-                .filter(|r| is_wildcard(r))
-                .map(|r| {
-                    let one = Reaches::of(&self.catalogue.vocabulary, std::slice::from_ref(r));
-                    self.gives(namespace, name, &one).0
-                })
-                .collect();
+            let wildcards = self.wildcards(namespace, name, &rules);
             let Some(row) = self.roles.get_mut(id) else {
                 continue;
             };
@@ -217,11 +231,29 @@ impl Ledger {
         }
     }
 
+    /// What each rule with a wildcard gives alone.
+    fn wildcards(
+        &self,
+        namespace: Sym,
+        name: Sym,
+        rules: &[crate::object::PolicyRule],
+    ) -> Box<[InPlaces]> {
+        rules
+            .iter()
+            .filter(|r| is_wildcard(r))
+            .map(|r| {
+                let one = Reaches::of(&self.catalogue.vocabulary, std::slice::from_ref(r));
+                self.gives(namespace, name, &one).0
+            })
+            .collect()
+    }
+
     /// What rules alone give in the three places; a Role lies in one.
     pub(super) fn gives(&self, namespace: Sym, name: Sym, reaches: &Reaches) -> (InPlaces, bool) {
         let others = Others {
             ledger: self,
             asked: Cell::new(false),
+            kept: false,
         };
         let one = |place: Option<&str>| {
             self.alone(namespace == Sym::EMPTY, name, reaches, place, &others)
@@ -266,23 +298,17 @@ impl Ledger {
     }
 
     /// The findings of a role's rules alone at a scope.
-    pub(super) fn alone_at(&self, id: RowId, scope: Option<Sym>) -> Assessment {
+    pub(super) fn alone_at(&self, id: RowId, namespace: Option<&str>) -> Assessment {
         let Some(row) = self.roles.get(id) else {
             return Assessment::default();
         };
-        let (namespace, name) = self.roles.key(id);
+        let (home, name) = self.roles.key(id);
         let others = Others {
             ledger: self,
             asked: Cell::new(false),
+            kept: true,
         };
-        let place = scope.map(|s| self.names.text(s).clone());
-        self.alone(
-            namespace == Sym::EMPTY,
-            name,
-            &row.reaches,
-            place.as_deref(),
-            &others,
-        )
+        self.alone(home == Sym::EMPTY, name, &row.reaches, namespace, &others)
     }
 
     /// The highest finding of a role at a scope; `None` when there is no such role.
@@ -291,6 +317,7 @@ impl Ledger {
         cluster_role: bool,
         name: &str,
         scope: &Scope,
+        kept: bool,
     ) -> Option<Priority> {
         let name = self.names.get(name)?;
         let namespace = match (cluster_role, scope) {
@@ -299,10 +326,10 @@ impl Ledger {
             (false, Scope::Cluster) => return None,
         };
         let id = self.roles.find(namespace, name)?;
-        Some(self.row_gives(id, scope))
+        Some(self.row_gives(id, scope, kept))
     }
 
-    fn row_gives(&self, id: RowId, scope: &Scope) -> Priority {
+    fn row_gives(&self, id: RowId, scope: &Scope, kept: bool) -> Priority {
         let Some(row) = self.roles.get(id) else {
             return Priority::None;
         };
@@ -312,10 +339,13 @@ impl Ledger {
             Scope::Namespace(_) if self.roles.key(id).0 != Sym::EMPTY => at(0),
             Scope::Namespace(ns) if &**ns == PRIVILEGED => at(1),
             Scope::Namespace(ns)
-                if self.catalogue.privileged(ns) || self.names_a_namespace(&row.reaches) =>
+                if !kept
+                    && &**ns != ORDINARY
+                    && (self.catalogue.privileged(ns) || self.names_a_namespace(&row.reaches)) =>
             {
-                self.alone_at(id, self.names.get(ns)).own()
+                self.alone_at(id, Some(ns)).own()
             }
+            Scope::Namespace(ns) if self.catalogue.privileged(ns) => at(1),
             Scope::Namespace(_) => at(2),
         }
     }
@@ -337,7 +367,7 @@ impl Ledger {
         let (namespace, _) = self.bindings.key(id);
         let (_, home, name) = self.reference(namespace, row.cluster_role, row.role);
         let role = self.roles.find(home, name)?;
-        Some(self.row_gives(role, &self.scope(namespace)))
+        Some(self.row_gives(role, &self.scope(namespace), false))
     }
 
     pub(super) fn scope(&self, namespace: Sym) -> Scope {
@@ -389,9 +419,17 @@ impl Ledger {
             }
         }
         for (id, before) in roles.iter().zip(before) {
-            if self.roles.get(*id).is_some_and(|r| r.gives != before) {
-                let (namespace, name) = self.roles.key(*id);
+            let (namespace, name) = self.roles.key(*id);
+            let Some(row) = self.roles.get(*id) else {
+                continue;
+            };
+            // one rule alone may look at other roles as well
+            let wildcards = self.wildcards(namespace, name, &row.rules.unpack());
+            if row.gives != before || row.wildcards != wildcards {
                 self.role_moved(namespace, name);
+            }
+            if let Some(row) = self.roles.get_mut(*id) {
+                row.wildcards = wildcards;
             }
         }
         self.dirty.subjects.extend(
@@ -438,6 +476,20 @@ impl Ledger {
             },
         };
         self.dirty.subjects.extend(members);
+    }
+
+    /// By kind, namespace and name, as reports have it.
+    pub(super) fn order(&self, a: SubjectKey, b: SubjectKey) -> std::cmp::Ordering {
+        let parts = |key: SubjectKey| match key {
+            SubjectKey::Group(name) => (0, Sym::EMPTY, name),
+            SubjectKey::Account(namespace, name) => (1, namespace, name),
+            SubjectKey::User(name) => (2, Sym::EMPTY, name),
+        };
+        let text = |sym: Sym| self.names.text(sym);
+        let (a, b) = (parts(a), parts(b));
+        a.0.cmp(&b.0)
+            .then_with(|| text(a.1).cmp(text(b.1)))
+            .then_with(|| text(a.2).cmp(text(b.2)))
     }
 
     /// The subject a key stands for.
@@ -536,6 +588,7 @@ impl Ledger {
         let others = Others {
             ledger: self,
             asked: Cell::new(false),
+            kept: false,
         };
         let version = self.settings.version;
         let got = assess(&self.catalogue, version, subject, &held, &others, explain);
@@ -628,6 +681,12 @@ impl Ledger {
         row.since_own = since;
         row.own = own;
         row.edges = edges;
+        // what the shipped pairs answer for decides the status of the bindings and their roles
+        let elsewhere = if row.covered == covered {
+            Vec::new()
+        } else {
+            row.bindings.clone()
+        };
         row.covered = covered;
         row.depends = depends;
         row.rules = rules;
@@ -640,6 +699,13 @@ impl Ledger {
         row.status = status;
         self.rule_counts.add(&row.rules, status);
         self.dirty.namespaces.insert(namespace_of(key));
+        for binding in elsewhere {
+            let (namespace, _) = self.bindings.key(binding);
+            self.dirty.namespaces.insert(namespace);
+            if let Some(role) = self.role_of(binding) {
+                self.dirty.namespaces.insert(self.roles.key(role).0);
+            }
+        }
     }
 
     /// Takes a subject's judgement out of the counts.
