@@ -608,7 +608,6 @@ impl Report {
         row("Subjects", &self.summary.subjects);
         row("Pods", &self.summary.pods);
         out.push_str("Numbers are open; (+n) are accepted or come with every cluster.\n");
-        out.push_str("WHY is rule@namespace, or rule@* cluster-wide; → leads to an identity that can be taken; cut is what to remove.\n");
         let mut risky: Vec<&SubjectEntry> = self
             .subjects
             .iter()
@@ -620,7 +619,10 @@ impl Report {
                 .iter()
                 .map(|s| [s.priority.as_str().to_owned(), written(s), reason(s)])
                 .collect();
-            out.push('\n');
+            out.push_str(
+                "WHY: rule@namespace (rule@* is cluster-wide) and the binding to remove, named after `cut` where it is\n\
+                 another one or not the only one; → leads to an identity that can be taken.\n\n",
+            );
             columns(&mut out, ["PRIORITY", "SUBJECT", "WHY"], &rows);
         } else if self.complete && !self.is_empty() {
             out.push_str("\nNo open subject is risky.\n");
