@@ -6,6 +6,7 @@
 )]
 
 mod cases;
+mod command;
 mod http;
 mod manifests;
 mod standin;
