@@ -1059,11 +1059,11 @@ fn violations(schema: &Value, root: &Value, value: &Value, place: &str, out: &mu
             "additionalProperties" => {
                 for (name, value) in value.as_object().into_iter().flatten() {
                     let place = format!("{place}/{name}");
-                    if schema
-                        .get("properties")
-                        .is_some_and(|p| p.get(name).is_some())
-                    {
-                    } else if rule == false {
+                    let known = schema.get("properties").and_then(|p| p.get(name));
+                    if known.is_some() {
+                        continue;
+                    }
+                    if rule == false {
                         out.push(format!("{place}: not in the schema"));
                     } else {
                         violations(rule, root, value, &place, out);

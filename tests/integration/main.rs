@@ -8,6 +8,7 @@
 mod cases;
 mod command;
 mod http;
+mod layers;
 mod manifests;
 mod standin;
 mod watch;
