@@ -6,6 +6,7 @@
 )]
 
 mod cases;
+mod command;
 mod generated;
 mod http;
 mod incremental;
