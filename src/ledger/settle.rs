@@ -14,7 +14,7 @@ use crate::risk::{
     Assessment, Context, Edge, Held, Pair, Priority, Reaches, RuleId, Scope, Status, To, assess,
     builtin_pairs,
 };
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -22,12 +22,31 @@ use std::sync::Arc;
 struct Others<'a> {
     ledger: &'a Ledger,
     asked: Cell<bool>,
+    /// Roles and places that the question behind this judgement has come by already.
+    on_the_way: Option<&'a OnTheWay>,
+}
+
+/// Roles may name each other (`bind` on a name), in circles too. What a role is worth is the most that
+/// any role on the way is worth by itself, so each is looked at once a question.
+type OnTheWay = RefCell<Vec<(RowId, Arc<str>)>>;
+
+impl<'a> Others<'a> {
+    fn new(ledger: &'a Ledger) -> Others<'a> {
+        Others {
+            ledger,
+            asked: Cell::new(false),
+            on_the_way: None,
+        }
+    }
 }
 
 impl Context for Others<'_> {
     fn role_priority(&self, cluster_role: bool, name: &str, scope: &Scope) -> Option<Priority> {
         self.asked.set(true);
-        self.ledger.role_gives(cluster_role, name, scope)
+        let afresh = OnTheWay::default();
+        let on_the_way = self.on_the_way.unwrap_or(&afresh);
+        self.ledger
+            .role_gives(cluster_role, name, scope, on_the_way)
     }
 
     fn strongest_role(&self, namespace: &str) -> Priority {
@@ -239,10 +258,7 @@ impl Ledger {
 
     /// What rules alone give in the three places; a Role lies in one.
     fn gives(&self, namespace: Sym, name: Sym, reaches: &Reaches) -> (InPlaces, bool) {
-        let others = Others {
-            ledger: self,
-            asked: Cell::new(false),
-        };
+        let others = Others::new(self);
         let one = |place: Option<&str>| {
             self.alone(namespace == Sym::EMPTY, name, reaches, place, &others)
                 .own()
@@ -291,10 +307,7 @@ impl Ledger {
             return Assessment::default();
         };
         let (namespace, name) = self.roles.key(id);
-        let others = Others {
-            ledger: self,
-            asked: Cell::new(false),
-        };
+        let others = Others::new(self);
         let place = scope.map(|s| self.names.text(s).clone());
         self.alone(
             namespace == Sym::EMPTY,
@@ -306,11 +319,12 @@ impl Ledger {
     }
 
     /// The highest finding of a role at a scope; `None` when there is no such role.
-    pub(super) fn role_gives(
+    fn role_gives(
         &self,
         cluster_role: bool,
         name: &str,
         scope: &Scope,
+        on_the_way: &OnTheWay,
     ) -> Option<Priority> {
         let name = self.names.get(name)?;
         let namespace = match (cluster_role, scope) {
@@ -319,10 +333,10 @@ impl Ledger {
             (false, Scope::Cluster) => return None,
         };
         let id = self.roles.find(namespace, name)?;
-        Some(self.row_gives(id, scope))
+        Some(self.row_gives(id, scope, on_the_way))
     }
 
-    fn row_gives(&self, id: RowId, scope: &Scope) -> Priority {
+    fn row_gives(&self, id: RowId, scope: &Scope, on_the_way: &OnTheWay) -> Priority {
         let Some(row) = self.roles.get(id) else {
             return Priority::None;
         };
@@ -331,12 +345,68 @@ impl Ledger {
             Scope::Cluster => at(0),
             Scope::Namespace(_) if self.roles.key(id).0 != Sym::EMPTY => at(0),
             Scope::Namespace(ns) if &**ns == PRIVILEGED => at(1),
-            Scope::Namespace(ns)
-                if self.catalogue.privileged(ns) || self.names_a_namespace(&row.reaches) =>
-            {
-                self.alone_at(id, self.names.get(ns)).own()
+            Scope::Namespace(ns) if self.place_matters(row, at(2), ns) => {
+                let visit = (id, ns.clone());
+                if on_the_way.borrow().contains(&visit) {
+                    return Priority::None;
+                }
+                on_the_way.borrow_mut().push(visit);
+                let others = Others {
+                    on_the_way: Some(on_the_way),
+                    ..Others::new(self)
+                };
+                let name = self.roles.key(id).1;
+                self.alone(true, name, &row.reaches, Some(ns), &others)
+                    .own()
             }
             Scope::Namespace(_) => at(2),
+        }
+    }
+
+    /// Could a ClusterRole that gives so much in an ordinary namespace give something else in this one?
+    fn place_matters(&self, row: &RoleRow, ordinary: Priority, namespace: &str) -> bool {
+        // one that gives the most there is in an ordinary namespace gives that in all
+        namespace != ORDINARY
+            && (self.catalogue.privileged(namespace)
+                || ((row.depends || self.names_a_namespace(&row.reaches))
+                    && ordinary < self.most_in_a_namespace()))
+    }
+
+    /// The highest level that rules of a role alone can have in an ordinary namespace.
+    fn most_in_a_namespace(&self) -> Priority {
+        let rules = self.catalogue.rules.iter();
+        rules
+            .filter(|r| r.special.is_none_or(|s| s.is_about_grants()))
+            .flat_map(|r| [r.levels.namespace, r.named.and_then(|n| n.namespace)])
+            .flatten()
+            .max()
+            .unwrap_or_default()
+    }
+
+    /// What one rule with a wildcard gives alone in a namespace where its role is bound.
+    pub(super) fn wildcard_gives(&self, id: RowId, number: usize, namespace: Sym) -> Priority {
+        let Some(row) = self.roles.get(id) else {
+            return Priority::None;
+        };
+        let Some(gives) = row.wildcards.get(number) else {
+            return Priority::None;
+        };
+        let (home, name) = self.roles.key(id);
+        let place = self.names.text(namespace);
+        if namespace == Sym::EMPTY || home != Sym::EMPTY {
+            return gives[0];
+        }
+        if &**place == PRIVILEGED {
+            return gives[1];
+        }
+        let rules = row.rules.unpack();
+        match rules.iter().filter(|r| is_wildcard(r)).nth(number) {
+            Some(rule) if self.place_matters(row, gives[2], place) => {
+                let one = Reaches::of(&self.catalogue.vocabulary, std::slice::from_ref(rule));
+                self.alone(true, name, &one, Some(place), &Others::new(self))
+                    .own()
+            }
+            _ => gives[2],
         }
     }
 
@@ -357,7 +427,7 @@ impl Ledger {
         let (namespace, _) = self.bindings.key(id);
         let (_, home, name) = self.reference(namespace, row.cluster_role, row.role);
         let role = self.roles.find(home, name)?;
-        Some(self.row_gives(role, &self.scope(namespace)))
+        Some(self.row_gives(role, &self.scope(namespace), &OnTheWay::default()))
     }
 
     pub(super) fn scope(&self, namespace: Sym) -> Scope {
@@ -418,6 +488,14 @@ impl Ledger {
             if row.gives != before || row.wildcards != wildcards {
                 self.role_moved(namespace, name);
             }
+            // what it gives in a single namespace is not kept: it is counted anew where it is bound
+            self.dirty.namespaces.insert(namespace);
+            let bound: Vec<Sym> = self
+                .bindings_to(*id)
+                .iter()
+                .map(|b| self.bindings.key(*b).0)
+                .collect();
+            self.dirty.namespaces.extend(bound);
             if let Some(row) = self.roles.get_mut(*id) {
                 row.wildcards = wildcards;
             }
@@ -575,10 +653,7 @@ impl Ledger {
         explain: bool,
     ) -> (Assessment, bool) {
         let held = self.held(subject, bindings);
-        let others = Others {
-            ledger: self,
-            asked: Cell::new(false),
-        };
+        let others = Others::new(self);
         let version = self.settings.version;
         let got = assess(&self.catalogue, version, subject, &held, &others, explain);
         (got, others.asked.get())
@@ -652,8 +727,9 @@ impl Ledger {
         }
         let rules: Box<[(RuleId, Priority)]> = rules.into_iter().collect();
         let edges: Box<[EdgeRow]> = judged.edges.iter().map(|e| self.edge_row(e)).collect();
-        self.forget_judgement(id);
+        // up before down, so that a subject that goes on naming Group system:masters never lets it go
         self.name_masters(&edges, true);
+        self.forget_judgement(id);
         let Some(row) = self.subjects.get_mut(id) else {
             return;
         };

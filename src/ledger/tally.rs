@@ -8,7 +8,7 @@ use super::table::{Part, RowId};
 use super::watch::WatchState;
 use crate::object::{Resource, SecretSource};
 use crate::risk::{Priority, RuleId, Status};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Numbers by priority and status.
@@ -204,8 +204,8 @@ impl Ledger {
             let (priority, status) = self.role_level(id);
             let worth = if bound { priority } else { row.gives[0] };
             block.roles[kind][usize::from(bound)][worth as usize][status as usize] += 1;
-            for rule in &row.wildcards {
-                let worth = self.in_bound_places(id, rule);
+            for number in 0..row.wildcards.len() {
+                let worth = self.in_bound_places(id, number);
                 block.wildcard_rules[kind][worth as usize][status as usize] += 1;
             }
         }
@@ -320,17 +320,17 @@ impl Ledger {
             .unwrap_or_default()
     }
 
-    /// The highest of three worths over the places where the role is bound.
-    fn in_bound_places(&self, id: RowId, gives: &[Priority; 3]) -> Priority {
-        let places = self
+    /// What a rule with a wildcard gives, the highest over the places where its role is bound.
+    fn in_bound_places(&self, id: RowId, number: usize) -> Priority {
+        let places: BTreeSet<Sym> = self
             .bindings_to(id)
             .iter()
-            .map(|b| match self.bindings.key(*b).0 {
-                Sym::EMPTY => gives[0],
-                ns if self.catalogue.privileged(self.names.text(ns)) => gives[1],
-                _ => gives[2],
-            });
-        places.max().unwrap_or_default()
+            .map(|b| self.bindings.key(*b).0)
+            .collect();
+        let worths = places
+            .into_iter()
+            .map(|ns| self.wildcard_gives(id, number, ns));
+        worths.max().unwrap_or_default()
     }
 
     /// Priority and status of a role: the highest over its bindings; builtin when they all are, or,
