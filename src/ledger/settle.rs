@@ -15,20 +15,38 @@ use crate::risk::{
     builtin_pairs,
 };
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What other roles are worth, for the judgement of one subject or role; remembers whether it was asked.
 struct Others<'a> {
     ledger: &'a Ledger,
     asked: Cell<bool>,
-    /// Roles and places that the question behind this judgement has come by already.
+    /// The question is part of a larger one: what it leads to is noted here and looked at there.
     on_the_way: Option<&'a OnTheWay>,
 }
 
-/// Roles may name each other (`bind` on a name), in circles too. What a role is worth is the most that
-/// any role on the way is worth by itself, so each is looked at once a question.
-type OnTheWay = RefCell<Vec<(RowId, Arc<str>)>>;
+/// Roles may name each other (`bind` on a name), in long chains and in circles. What a role is worth is
+/// the most that any role it leads to is worth by itself, so each is looked at once, and none within
+/// another.
+#[derive(Default)]
+struct OnTheWay {
+    found: RefCell<Vec<(RowId, Arc<str>)>>,
+    known: RefCell<BTreeSet<(RowId, Arc<str>)>>,
+}
+
+impl OnTheWay {
+    fn note(&self, id: RowId, namespace: &Arc<str>) {
+        let new = self.known.borrow_mut().insert((id, namespace.clone()));
+        if new {
+            self.found.borrow_mut().push((id, namespace.clone()));
+        }
+    }
+
+    fn nth(&self, n: usize) -> Option<(RowId, Arc<str>)> {
+        self.found.borrow().get(n).cloned()
+    }
+}
 
 impl<'a> Others<'a> {
     fn new(ledger: &'a Ledger) -> Others<'a> {
@@ -43,10 +61,8 @@ impl<'a> Others<'a> {
 impl Context for Others<'_> {
     fn role_priority(&self, cluster_role: bool, name: &str, scope: &Scope) -> Option<Priority> {
         self.asked.set(true);
-        let afresh = OnTheWay::default();
-        let on_the_way = self.on_the_way.unwrap_or(&afresh);
         self.ledger
-            .role_gives(cluster_role, name, scope, on_the_way)
+            .role_gives(cluster_role, name, scope, self.on_the_way)
     }
 
     fn strongest_role(&self, namespace: &str) -> Priority {
@@ -324,7 +340,7 @@ impl Ledger {
         cluster_role: bool,
         name: &str,
         scope: &Scope,
-        on_the_way: &OnTheWay,
+        on_the_way: Option<&OnTheWay>,
     ) -> Option<Priority> {
         let name = self.names.get(name)?;
         let namespace = match (cluster_role, scope) {
@@ -336,7 +352,7 @@ impl Ledger {
         Some(self.row_gives(id, scope, on_the_way))
     }
 
-    fn row_gives(&self, id: RowId, scope: &Scope, on_the_way: &OnTheWay) -> Priority {
+    fn row_gives(&self, id: RowId, scope: &Scope, on_the_way: Option<&OnTheWay>) -> Priority {
         let Some(row) = self.roles.get(id) else {
             return Priority::None;
         };
@@ -346,21 +362,36 @@ impl Ledger {
             Scope::Namespace(_) if self.roles.key(id).0 != Sym::EMPTY => at(0),
             Scope::Namespace(ns) if &**ns == PRIVILEGED => at(1),
             Scope::Namespace(ns) if self.place_matters(row, at(2), ns) => {
-                let visit = (id, ns.clone());
-                if on_the_way.borrow().contains(&visit) {
+                if let Some(on_the_way) = on_the_way {
+                    on_the_way.note(id, ns);
                     return Priority::None;
                 }
-                on_the_way.borrow_mut().push(visit);
-                let others = Others {
-                    on_the_way: Some(on_the_way),
-                    ..Others::new(self)
-                };
-                let name = self.roles.key(id).1;
-                self.alone(true, name, &row.reaches, Some(ns), &others)
-                    .own()
+                self.gives_in(id, ns)
             }
             Scope::Namespace(_) => at(2),
         }
+    }
+
+    /// What a ClusterRole gives in one namespace, worked out for it.
+    fn gives_in(&self, id: RowId, namespace: &Arc<str>) -> Priority {
+        let on_the_way = OnTheWay::default();
+        on_the_way.note(id, namespace);
+        let mut best = Priority::None;
+        let mut next = 0;
+        while let Some((id, namespace)) = on_the_way.nth(next) {
+            next += 1;
+            let Some(row) = self.roles.get(id) else {
+                continue;
+            };
+            let others = Others {
+                on_the_way: Some(&on_the_way),
+                ..Others::new(self)
+            };
+            let name = self.roles.key(id).1;
+            let alone = self.alone(true, name, &row.reaches, Some(&namespace), &others);
+            best = best.max(alone.own());
+        }
+        best
     }
 
     /// Could a ClusterRole that gives so much in an ordinary namespace give something else in this one?
@@ -427,7 +458,7 @@ impl Ledger {
         let (namespace, _) = self.bindings.key(id);
         let (_, home, name) = self.reference(namespace, row.cluster_role, row.role);
         let role = self.roles.find(home, name)?;
-        Some(self.row_gives(role, &self.scope(namespace), &OnTheWay::default()))
+        Some(self.row_gives(role, &self.scope(namespace), None))
     }
 
     pub(super) fn scope(&self, namespace: Sym) -> Scope {

@@ -6,3 +6,4 @@ mod http;
 mod incremental;
 mod layers;
 mod manifests;
+mod places;
