@@ -91,6 +91,8 @@ pub(crate) fn fixpoint(ledger: &Ledger) -> (Vec<Effective>, u64) {
         }
     }
     let pod_sets = sets.keys().any(|k| matches!(k, ToKey::PodTokens(_)));
+    let carried = pod_sets.then(|| ledger.carried_accounts());
+    let carried = |key| carried.as_ref().is_some_and(|c| c.contains(&key));
     for level in (Priority::Low as usize..=Priority::Critical as usize).rev() {
         let priority = Priority::ALL[level];
         let mut next = 0;
@@ -123,7 +125,7 @@ pub(crate) fn fixpoint(ledger: &Ledger) -> (Vec<Effective>, u64) {
                 }
             };
             if !sets.is_empty() {
-                keys_of(ledger, row.key, row.exists, pod_sets, |key| {
+                keys_of(row.key, row.exists, carried, |key| {
                     if let Some(set) = sets.get_mut(&key) {
                         rise(set);
                     }
@@ -153,10 +155,9 @@ fn members_are_listed(to: ToKey) -> bool {
 
 /// The sets that a subject belongs to by its key.
 fn keys_of(
-    ledger: &Ledger,
     key: SubjectKey,
     exists: bool,
-    pod_sets: bool,
+    carried: impl Fn((Sym, Sym)) -> bool,
     mut each: impl FnMut(ToKey),
 ) {
     match key {
@@ -171,7 +172,7 @@ fn keys_of(
                     each(ToKey::Account(scope, name));
                 }
             }
-            if pod_sets && ledger.carried(namespace, name) {
+            if carried((namespace, name)) {
                 each(ToKey::PodTokens(namespace));
                 each(ToKey::PodTokens(Sym::STAR));
             }

@@ -102,8 +102,8 @@ pub struct Ledger {
     carried: Map<(Sym, Sym), u32>,
     /// Live pods that receive the Secret.
     carried_secrets: Map<Sym, Map<Sym, u32>>,
-    /// Accounts that list a Secret, by namespace and Secret.
-    secret_owners: Map<(Sym, Sym), Vec<Sym>>,
+    /// Accounts that list a Secret, by namespace, then Secret.
+    secret_owners: Map<Sym, Map<Sym, Vec<Sym>>>,
     /// Pods by node, with the number of live ones that can take it.
     nodes: Map<Sym, NodePods>,
     /// Some aggregated ClusterRole picks roles without labels (manifests).
@@ -712,19 +712,23 @@ impl Ledger {
     }
 
     fn list_secrets(&mut self, namespace: Sym, account: Sym, before: &[Sym], now: &[Sym]) {
+        let here = self.secret_owners.entry(namespace).or_default();
         for secret in before {
-            if let Some(owners) = self.secret_owners.get_mut(&(namespace, *secret)) {
+            if let Some(owners) = here.get_mut(secret) {
                 owners.retain(|o| *o != account);
                 if owners.is_empty() {
-                    self.secret_owners.remove(&(namespace, *secret));
+                    here.remove(secret);
                 }
             }
         }
         for secret in now {
-            let owners = self.secret_owners.entry((namespace, *secret)).or_default();
+            let owners = here.entry(*secret).or_default();
             if !owners.contains(&account) {
                 owners.push(account);
             }
+        }
+        if here.is_empty() {
+            self.secret_owners.remove(&namespace);
         }
         self.dirty.namespaces.insert(namespace);
         self.dirty.graph = true;
@@ -850,7 +854,8 @@ impl Ledger {
 
     /// The account whose legacy token the Secret is, as far as names tell (catalogue D.2).
     fn secret_owners_of(&self, namespace: Sym, secret: Sym) -> Vec<Sym> {
-        if let Some(owners) = self.secret_owners.get(&(namespace, secret)) {
+        let here = self.secret_owners.get(&namespace);
+        if let Some(owners) = here.and_then(|secrets| secrets.get(&secret)) {
             return owners.clone();
         }
         secret_may_be_token_of(self.names.text(secret))
@@ -864,14 +869,18 @@ impl Ledger {
             .collect()
     }
 
-    /// Does a live pod carry an API token of the account?
-    fn carried(&self, namespace: Sym, account: Sym) -> bool {
-        self.carried.contains_key(&(namespace, account))
-            || self.carried_secrets.get(&namespace).is_some_and(|secrets| {
-                secrets
-                    .keys()
-                    .any(|s| self.secret_owners_of(namespace, *s).contains(&account))
-            })
+    /// Accounts whose API token a live pod carries.
+    fn carried_accounts(
+        &self,
+    ) -> std::collections::HashSet<(Sym, Sym), foldhash::fast::RandomState> {
+        let mut out: std::collections::HashSet<_, _> = self.carried.keys().copied().collect();
+        for (namespace, secrets) in &self.carried_secrets {
+            for secret in secrets.keys() {
+                let owners = self.secret_owners_of(*namespace, *secret);
+                out.extend(owners.into_iter().map(|o| (*namespace, o)));
+            }
+        }
+        out
     }
 
     /// Accounts whose API token the pod carries, by name, without duplicates.

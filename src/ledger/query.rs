@@ -490,7 +490,10 @@ impl Ledger {
             ToKey::Identities(s) => account(s, &|_, _, _, _| true),
             ToKey::Account(s, n) => account(s, &|_, _, name, exists| exists && name == n),
             ToKey::Identity(s, n) => account(s, &|_, _, name, _| name == n),
-            ToKey::PodTokens(s) => account(s, &|_, ns, name, _| self.carried(ns, name)),
+            ToKey::PodTokens(s) => {
+                let carried = self.carried_accounts();
+                account(s, &|_, ns, name, _| carried.contains(&(ns, name)))
+            }
             ToKey::User(n) => self
                 .subjects
                 .find(SubjectKey::User(n))

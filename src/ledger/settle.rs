@@ -969,22 +969,24 @@ impl Ledger {
                     _ => return out,
                 };
                 let reaim = matches!(to, ToKey::Reaim(_) | ToKey::ReaimOf(..));
-                let mut spaces: Vec<Sym> = Vec::new();
-                for ((ns, secret), owners) in &self.secret_owners {
-                    if !within(scope, *ns) || only.is_some_and(|n| n != *secret) {
-                        continue;
-                    }
-                    if reaim {
-                        spaces.push(*ns);
-                    } else {
-                        out.extend(owners.iter().filter_map(|o| account(*ns, *o)));
-                    }
-                }
-                spaces.sort_unstable();
-                spaces.dedup();
+                let spaces: Vec<Sym> = match scope {
+                    Sym::STAR => self.secret_owners.keys().copied().collect(),
+                    ns => vec![ns],
+                };
                 for ns in spaces {
-                    let here = self.subjects.in_namespace(ns);
-                    out.extend(here.filter(|(_, r)| r.exists).map(|(id, _)| id));
+                    let Some(secrets) = self.secret_owners.get(&ns) else {
+                        continue;
+                    };
+                    let owners: Vec<Sym> = match only {
+                        Some(secret) => secrets.get(&secret).cloned().unwrap_or_default(),
+                        None => secrets.values().flatten().copied().collect(),
+                    };
+                    if !reaim {
+                        out.extend(owners.into_iter().filter_map(|o| account(ns, o)));
+                    } else if !owners.is_empty() {
+                        let here = self.subjects.in_namespace(ns);
+                        out.extend(here.filter(|(_, r)| r.exists).map(|(id, _)| id));
+                    }
                 }
             }
             _ => {}

@@ -181,13 +181,14 @@ impl Ledger {
 
     fn count(&self, ns: Sym) -> NamespaceBlock {
         let mut block = NamespaceBlock::default();
+        let used = self.used(ns);
         for (_, row) in self.subjects.in_namespace(ns) {
             let kind = kind_index(row.key);
             block.subjects[kind] += 1;
             block.risky_subjects[kind][row.effective as usize][row.status as usize] += 1;
-            if let SubjectKey::Account(namespace, name) = row.key
+            if let SubjectKey::Account(_, name) = row.key
                 && row.effective > Priority::None
-                && !self.used(namespace, name)
+                && !used.contains(&name)
             {
                 block.idle_accounts[row.effective as usize][row.status as usize] += 1;
             }
@@ -255,13 +256,16 @@ impl Ledger {
         }
     }
 
-    /// Does a live pod run as the account, or carry its token?
-    fn used(&self, namespace: Sym, name: Sym) -> bool {
-        self.carried(namespace, name)
-            || self
-                .pods
-                .in_namespace(namespace)
-                .any(|(.., p)| p.live() && !p.shape.mirror && p.shape.account == name)
+    /// Accounts that a live pod of the namespace runs as, or carries a token of.
+    fn used(&self, namespace: Sym) -> BTreeSet<Sym> {
+        let mut out = BTreeSet::new();
+        for (.., pod) in self.pods.in_namespace(namespace).filter(|(.., p)| p.live()) {
+            if !pod.shape.mirror {
+                out.insert(pod.shape.account);
+            }
+            out.extend(self.tokens_of(namespace, &pod.shape));
+        }
+        out
     }
 
     /// The account has a rule beyond those that every account of the namespace holds.
