@@ -14,15 +14,19 @@
 //! - [`ledger`]: rows, incremental judgement, snapshots (pure)
 //! - [`source`]: where objects come from: a live cluster, manifests
 //! - [`export`]: what goes out: metrics, HTTP, reports
+//! - [`run`]: wiring, one file a command; [`cli`]: the flags
 //! - [`log`]: what the process says of itself on stderr
 //!
 //! `object`, `rbac`, `risk` and `ledger` know nothing of I/O, and `source` and `export` nothing of
 //! each other; a test holds them to it.
 
+pub mod cli;
+mod clock;
 pub mod export;
 pub mod ledger;
 pub mod log;
 pub mod object;
 pub mod rbac;
 pub mod risk;
+pub mod run;
 pub mod source;

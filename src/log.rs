@@ -35,9 +35,9 @@ pub struct LogLevel(String);
 impl LogLevel {
     fn directives(&self) -> &str {
         match self.0.as_str() {
-            "warn" => "warn,kube_client=error",
-            "info" => "info,kube_client=error",
-            "debug" => "info,rbac_exporter=debug",
+            "warn" => "warn,kube_client=error,kube_client::client::builder=off",
+            "info" => "info,kube_client=error,kube_client::client::builder=off",
+            "debug" => "info,rbac_exporter=debug,kube_client::client::builder=off",
             "trace" => "debug,rbac_exporter=trace",
             other => other,
         }

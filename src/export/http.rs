@@ -106,7 +106,7 @@ impl Reply {
 pub trait Site: Send + Sync + 'static {
     /// Answers the health endpoints; `None` for every other path. Runs on the event loop, so that
     /// a probe is answered however busy the rest is: it must be cheap and must not block.
-    fn health(&self, path: &str) -> Option<Reply>;
+    fn health(&self, path: &str, query: &str) -> Option<Reply>;
 
     /// Answers everything else. Runs off the event loop and may compute.
     fn reply(&self, ask: &Ask<'_>) -> Reply;
@@ -683,7 +683,10 @@ async fn answer<S: Site>(
         Reply::text(413, "Requests have no body here.\n")
     } else if !matches!(*request.method(), Method::GET | Method::HEAD) {
         Reply::text(405, "Only GET and HEAD are served.\n").with_header("allow", "GET, HEAD")
-    } else if let Some(reply) = server.site.health(request.uri().path()) {
+    } else if let Some(reply) = server.site.health(
+        request.uri().path(),
+        request.uri().query().unwrap_or_default(),
+    ) {
         reply
     } else {
         compute(server, &request).await

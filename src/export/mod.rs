@@ -6,3 +6,4 @@ pub mod negotiate;
 pub mod process;
 pub mod render;
 pub mod report;
+pub mod site;

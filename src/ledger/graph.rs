@@ -91,8 +91,8 @@ pub(crate) fn fixpoint(ledger: &Ledger) -> (Vec<Effective>, u64) {
         }
     }
     let pod_sets = sets.keys().any(|k| matches!(k, ToKey::PodTokens(_)));
-    let carried = pod_sets.then(|| ledger.carried_accounts());
-    let carried = |key| carried.as_ref().is_some_and(|c| c.contains(&key));
+    let lending = pod_sets.then(|| ledger.lending_accounts());
+    let lends = |key| lending.as_ref().is_some_and(|l| l.contains(&key));
     for level in (Priority::Low as usize..=Priority::Critical as usize).rev() {
         let priority = Priority::ALL[level];
         let mut next = 0;
@@ -125,7 +125,7 @@ pub(crate) fn fixpoint(ledger: &Ledger) -> (Vec<Effective>, u64) {
                 }
             };
             if !sets.is_empty() {
-                keys_of(row.key, row.exists, carried, |key| {
+                keys_of(row.key, row.exists, lends, |key| {
                     if let Some(set) = sets.get_mut(&key) {
                         rise(set);
                     }
@@ -140,7 +140,7 @@ pub(crate) fn fixpoint(ledger: &Ledger) -> (Vec<Effective>, u64) {
 }
 
 /// Sets whose members do not follow from a subject's own key.
-fn members_are_listed(to: ToKey) -> bool {
+pub(crate) fn members_are_listed(to: ToKey) -> bool {
     matches!(
         to,
         ToKey::PodTokensOf(..)
@@ -153,11 +153,12 @@ fn members_are_listed(to: ToKey) -> bool {
     )
 }
 
-/// The sets that a subject belongs to by its key.
-fn keys_of(
+/// The sets that a subject belongs to by its key. `lends` tells whether edges through pods lead to an
+/// account.
+pub(crate) fn keys_of(
     key: SubjectKey,
     exists: bool,
-    carried: impl Fn((Sym, Sym)) -> bool,
+    lends: impl Fn((Sym, Sym)) -> bool,
     mut each: impl FnMut(ToKey),
 ) {
     match key {
@@ -172,7 +173,7 @@ fn keys_of(
                     each(ToKey::Account(scope, name));
                 }
             }
-            if carried((namespace, name)) {
+            if lends((namespace, name)) {
                 each(ToKey::PodTokens(namespace));
                 each(ToKey::PodTokens(Sym::STAR));
             }

@@ -63,6 +63,8 @@ pub struct SubjectView {
     pub priority: Priority,
     /// Status.
     pub status: Status,
+    /// Since when it holds its effective priority, Unix seconds.
+    pub since: Option<i64>,
     /// Findings by rule and scope.
     pub findings: Vec<FindingView>,
     /// From the subject, left out, to the identity whose own priority it takes.
@@ -284,6 +286,7 @@ impl Ledger {
             own: row.own,
             priority: row.effective,
             status: row.status,
+            since: (row.since > 0).then_some(i64::from(row.since)),
             findings,
             path: self.path(id),
             cut: self.cut(id, &subject, &bindings, strongest),
@@ -491,8 +494,8 @@ impl Ledger {
             ToKey::Account(s, n) => account(s, &|_, _, name, exists| exists && name == n),
             ToKey::Identity(s, n) => account(s, &|_, _, name, _| name == n),
             ToKey::PodTokens(s) => {
-                let carried = self.carried_accounts();
-                account(s, &|_, ns, name, _| carried.contains(&(ns, name)))
+                let lending = self.lending_accounts();
+                account(s, &|_, ns, name, _| lending.contains(&(ns, name)))
             }
             ToKey::User(n) => self
                 .subjects
@@ -552,6 +555,33 @@ impl Ledger {
             }
         }
         best
+    }
+
+    /// Its priority rests on what implicit groups hold, and on nothing that names it: then the group's
+    /// own series is the page (contract §5).
+    pub(super) fn rests_on_groups(&self, id: RowId) -> bool {
+        let Some(row) = self.subjects.get(id) else {
+            return false;
+        };
+        if row.bindings.is_empty() {
+            return !matches!(row.key, SubjectKey::Group(_)) || row.effective > row.own;
+        }
+        let subject = self.subject(row.key);
+        let bindings = self.bindings_of(&subject, row.key);
+        let (direct, groups): (Vec<_>, Vec<_>) = bindings.iter().partition(|(_, direct)| *direct);
+        let strong = |b: &(RowId, bool)| {
+            let role = self.role_of(b.0).and_then(|r| self.roles.get(r));
+            role.is_some_and(|r| !r.reaches.is_empty())
+        };
+        if !groups.iter().any(strong) {
+            return false;
+        }
+        let strongest = Strongest::default();
+        let level = |keep: &[(RowId, bool)]| {
+            let (judged, _) = self.judgement_with(&subject, keep, false);
+            self.level_with(id, &judged, &strongest)
+        };
+        level(&groups) >= row.effective && level(&direct) < row.effective
     }
 
     /// The smallest set of bindings whose removal brings the subject below its priority: exact for up

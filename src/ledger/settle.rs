@@ -3,6 +3,7 @@
 use super::graph::{self, Effective};
 use super::names::Sym;
 use super::rows::{EdgeRow, InPlaces, RoleRow, SubjectKey, ToKey};
+use super::since::{self, Moment, SinceOwn, moment};
 use super::subjects::namespace_of;
 use super::table::{Map, RowId};
 use super::{Ledger, World};
@@ -101,6 +102,7 @@ impl Ledger {
         let dirty = &self.dirty;
         let quiet = !dirty.everything
             && !dirty.graph
+            && !dirty.times
             && !dirty.dependents
             && !dirty.aggregation
             && !dirty.health
@@ -139,9 +141,15 @@ impl Ledger {
             }
         }
         self.judge_subjects();
+        let graph = self.dirty.graph;
         if std::mem::take(&mut self.dirty.graph) {
             self.settle_graph();
         }
+        if std::mem::take(&mut self.dirty.times) || graph {
+            self.settle_since();
+        }
+        self.watching |= self.synced();
+        (self.dirty.rbac, self.dirty.others) = (false, false);
         if !self.dirty.namespaces.is_empty() || !self.dirty.nodes.is_empty() {
             self.count_namespaces();
             self.publish();
@@ -273,7 +281,7 @@ impl Ledger {
     }
 
     /// What rules alone give in the three places; a Role lies in one.
-    fn gives(&self, namespace: Sym, name: Sym, reaches: &Reaches) -> (InPlaces, bool) {
+    pub(super) fn gives(&self, namespace: Sym, name: Sym, reaches: &Reaches) -> (InPlaces, bool) {
         let others = Others::new(self);
         let one = |place: Option<&str>| {
             self.alone(namespace == Sym::EMPTY, name, reaches, place, &others)
@@ -725,21 +733,25 @@ impl Ledger {
     fn judge_subjects(&mut self) {
         let touched = std::mem::take(&mut self.dirty.subjects);
         // accounts that nothing names hold what their namespace's groups hold: judged once each
-        let mut plain: BTreeMap<Sym, (Assessment, bool)> = BTreeMap::new();
+        let mut plain: BTreeMap<Sym, (Assessment, bool, SinceOwn)> = BTreeMap::new();
         for id in touched {
             let Some(row) = self.subjects.get(id) else {
                 continue;
             };
             let key = row.key;
-            let (judged, depends) = match key {
-                SubjectKey::Account(namespace, _) if row.bindings.is_empty() => plain
-                    .entry(namespace)
-                    .or_insert_with(|| self.judgement(key, false))
-                    .clone(),
-                _ => self.judgement(key, false),
+            let judge = || {
+                let (judged, depends) = self.judgement(key, false);
+                let since = self.since_own(key, &judged);
+                (judged, depends, since)
+            };
+            let (judged, depends, since) = match key {
+                SubjectKey::Account(namespace, _) if row.bindings.is_empty() => {
+                    plain.entry(namespace).or_insert_with(judge).clone()
+                }
+                _ => judge(),
             };
             let covered = self.covered(key, &judged);
-            self.set_judgement(id, key, &judged, covered, depends);
+            self.set_judgement(id, key, &judged, covered, depends, since);
         }
     }
 
@@ -750,9 +762,10 @@ impl Ledger {
         judged: &Assessment,
         covered: Option<Priority>,
         depends: bool,
+        since: SinceOwn,
     ) {
         let mut rules: BTreeMap<RuleId, Priority> = BTreeMap::new();
-        for f in &judged.findings {
+        for f in judged.folded(&self.catalogue) {
             let best = rules.entry(f.rule).or_default();
             *best = (*best).max(f.priority);
         }
@@ -768,6 +781,8 @@ impl Ledger {
         if row.own != own || row.edges != edges {
             self.dirty.graph = true;
         }
+        self.dirty.times |= row.since_own != since;
+        row.since_own = since;
         row.own = own;
         row.edges = edges;
         // what the shipped pairs answer for decides the status of the bindings and their roles
@@ -780,6 +795,11 @@ impl Ledger {
         row.depends = depends;
         row.rules = rules;
         let status = status(row.effective, covered);
+        if row.status != status {
+            // other ways count now
+            (row.since, row.stamped) = (0, false);
+            self.dirty.times = true;
+        }
         row.status = status;
         self.rule_counts.add(&row.rules, status);
         self.dirty.namespaces.insert(namespace_of(key));
@@ -821,7 +841,8 @@ impl Ledger {
                 let (id, new) = self.subjects.ensure(SubjectKey::Group(name));
                 if new {
                     let (judged, depends) = self.judgement(SubjectKey::Group(name), false);
-                    self.set_judgement(id, SubjectKey::Group(name), &judged, None, depends);
+                    let since = self.since_own(SubjectKey::Group(name), &judged);
+                    self.set_judgement(id, SubjectKey::Group(name), &judged, None, depends, since);
                 }
             } else {
                 self.masters_named = self.masters_named.saturating_sub(1);
@@ -885,11 +906,24 @@ impl Ledger {
             .filter(|(_, row, e)| row.effective != e.priority || row.support != e.support)
             .map(|(id, _, e)| (id, e))
             .collect();
+        // a rise that a pod, the rules or the version may have brought is no event of RBAC
+        let watched = self.watching && self.dirty.rbac && !self.dirty.others;
         for (id, now) in moved {
             let Some(row) = self.subjects.get_mut(id) else {
                 continue;
             };
             let status = status(now.priority, row.covered);
+            if now.priority > row.effective && watched {
+                let namespace = self.names.text(namespace_of(row.key)).clone();
+                *self
+                    .escalations
+                    .entry((namespace, now.priority))
+                    .or_default() += 1;
+            }
+            if now.priority != row.effective || status != row.status {
+                row.since = 0;
+                row.stamped = watched && now.priority > row.effective;
+            }
             row.effective = now.priority;
             row.support = now.support;
             let before = std::mem::replace(&mut row.status, status);
@@ -900,6 +934,38 @@ impl Ledger {
                 self.rule_counts.add(&rules, status);
             }
             self.dirty.namespaces.insert(namespace_of(key));
+        }
+    }
+
+    /// Since when each subject holds its priority, after the fixpoint.
+    fn settle_since(&mut self) {
+        let now = moment(self.now);
+        for priority in Priority::RISKY {
+            let derived = since::since(self, priority);
+            let ids: Vec<RowId> = self
+                .subjects
+                .iter()
+                .filter(|(_, r)| r.effective == priority)
+                .map(|(id, _)| id)
+                .collect();
+            for id in ids {
+                let derived = derived.get(&id).copied().unwrap_or_default();
+                let Some(row) = self.subjects.get_mut(id) else {
+                    continue;
+                };
+                let since = next_since(row.since, &mut row.stamped, derived, now);
+                if row.since != since {
+                    row.since = since;
+                    self.dirty.namespaces.insert(namespace_of(row.key));
+                }
+            }
+        }
+        for id in self.subjects.iter().map(|(id, _)| id).collect::<Vec<_>>() {
+            if let Some(row) = self.subjects.get_mut(id)
+                && row.effective == Priority::None
+            {
+                (row.since, row.stamped) = (0, false);
+            }
         }
     }
 
@@ -995,6 +1061,29 @@ impl Ledger {
         out.dedup();
         out
     }
+}
+
+/// A rise that was seen is stamped with the time it was seen when the objects tell a time more than
+/// this older: somebody kept the old time, or the pieces are old and only now came together.
+const STAMP_AFTER: Moment = 600;
+
+/// The moment to show. `before` is 0 right after a rise. It is sticky while the priority holds: an
+/// upgrade that touches labels later on moves the derived time, not what was shown.
+fn next_since(before: Moment, stamped: &mut bool, derived: Moment, now: Moment) -> Moment {
+    if before == 0 {
+        *stamped = *stamped && derived != 0 && derived.saturating_add(STAMP_AFTER) < now;
+        return if *stamped { now } else { clamped(derived, now) };
+    }
+    match derived {
+        _ if *stamped => before,
+        0 => before,
+        derived => before.min(clamped(derived, now)),
+    }
+}
+
+/// Not in the future; without a clock there is none.
+fn clamped(derived: Moment, now: Moment) -> Moment {
+    if now == 0 { derived } else { derived.min(now) }
 }
 
 /// Builtin while the priority is no higher than the shipped pairs answer for.

@@ -270,6 +270,17 @@ impl Notation for Yaml<'_> {
     }
 }
 
+/// Reads one YAML document as a struct; the error names the field and, when known, the line.
+///
+/// # Errors
+/// One sentence: what is wrong and where in the text.
+pub fn parse<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, String> {
+    yaml_seed(text, std::marker::PhantomData::<T>).map_err(|fault| match fault.line {
+        Some(line) => format!("line {line} of the document: {}", fault.message),
+        None => fault.message,
+    })
+}
+
 /// Reads a YAML text with a seed.
 pub(crate) fn yaml_seed<'de, S: DeserializeSeed<'de>>(
     text: &'de str,

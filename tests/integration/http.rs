@@ -57,7 +57,7 @@ impl Sample {
 }
 
 impl Site for Sample {
-    fn health(&self, path: &str) -> Option<Reply> {
+    fn health(&self, path: &str, _query: &str) -> Option<Reply> {
         (path == "/-/healthy").then(|| Reply::text(200, "healthy\n"))
     }
 

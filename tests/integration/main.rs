@@ -1,5 +1,10 @@
 //! Checks that need Rust alone.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "clippy.toml allows it in test functions; what helps them is no different"
+)]
+
 mod cases;
 mod generated;
 mod http;
@@ -7,3 +12,5 @@ mod incremental;
 mod layers;
 mod manifests;
 mod places;
+mod standin;
+mod watch;

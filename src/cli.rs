@@ -1,0 +1,274 @@
+//! What people type. Nothing here is looked up or checked against the world; [`crate::run`] does that.
+
+use crate::export::http::ListenAddress;
+use crate::log::{LogFormat, LogLevel};
+use crate::rbac::{NEWEST, ServerVersion};
+use crate::risk::Priority;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+const EXAMPLES: &str = "\
+Examples:
+  rbac-exporter                                        serve the cluster of the current kubeconfig, or the one it runs in
+  rbac-exporter --source.manifests deploy/demo         serve manifests instead; no cluster needed
+  rbac-exporter scan --source.manifests chart.yaml     print who is dangerous, and why
+  rbac-exporter scan --output json --fail-on critical  the full report; exit 1 if an open subject is critical
+  rbac-exporter can-i create pods/exec --as sa:ci/deployer -n app
+
+Exit codes: 0 done; 1 threshold reached, or the answer is no; 2 usage or configuration;
+3 nothing could be judged, or not everything could be read (--allow-incomplete makes that 0).";
+
+/// Tells who could take a Kubernetes cluster over: effective RBAC permissions, escalation paths and
+/// pods with strong tokens, as Prometheus metrics.
+#[derive(Debug, Parser)]
+#[command(name = "rbac-exporter", version = VERSION, after_help = EXAMPLES, max_term_width = 110)]
+pub struct Cli {
+    /// Where objects come from.
+    #[command(flatten)]
+    pub source: SourceArgs,
+    /// The server.
+    #[command(flatten)]
+    pub serve: ServeArgs,
+    /// Logs.
+    #[command(flatten)]
+    pub log: LogArgs,
+    /// What to do; `serve` when absent.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// Package version and the commit it was built from.
+pub const VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    " (",
+    env!("RBAC_EXPORTER_REVISION"),
+    ")"
+);
+
+/// `--source.*`, `--kube.*`, `--kubernetes.*`.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Source")]
+pub struct SourceArgs {
+    /// Read manifests (a file, a directory, or - for standard input) instead of watching a cluster.
+    #[arg(long = "source.manifests", value_name = "PATH", global = true)]
+    pub manifests: Option<String>,
+    /// Context of the kubeconfig to use.
+    #[arg(long = "kube.context", value_name = "NAME", global = true)]
+    pub context: Option<String>,
+    /// Server version that manifests are judged for; it decides the default roles too.
+    #[arg(
+        long = "kubernetes.version", value_name = "MAJOR.MINOR", global = true,
+        default_value_t = NEWEST, value_parser = version,
+    )]
+    pub kubernetes_version: ServerVersion,
+}
+
+/// `--web.*`.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Server")]
+pub struct ServeArgs {
+    /// Address to listen on; repeatable. `:PORT` takes IPv6 and IPv4.
+    #[arg(
+        long = "web.listen-address",
+        value_name = "ADDRESS",
+        global = true,
+        default_value = ":7222"
+    )]
+    pub listen: Vec<ListenAddress>,
+    /// Path of the metrics.
+    #[arg(
+        long = "web.telemetry-path", value_name = "PATH", global = true,
+        default_value = "/metrics", value_parser = path,
+    )]
+    pub telemetry_path: String,
+    /// URL under which people reach this exporter; alerts and dashboards link to it.
+    #[arg(
+        long = "web.external-url",
+        value_name = "URL",
+        global = true,
+        default_value = ""
+    )]
+    pub external_url: String,
+}
+
+/// `--log.*`.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Logs")]
+pub struct LogArgs {
+    /// error, warn, info, debug, trace, or a filter such as info,kube_client=debug.
+    #[arg(long = "log.level", value_name = "LEVEL", global = true, default_value_t = LogLevel::default())]
+    pub level: LogLevel,
+    /// Form of a line.
+    #[arg(
+        long = "log.format",
+        value_name = "FORMAT",
+        global = true,
+        value_enum,
+        default_value_t
+    )]
+    pub format: LogFormat,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Watch, judge and serve metrics (the default)
+    Serve,
+    /// Judge once and print the result
+    Scan(ScanArgs),
+    /// Ask whether a subject may do something, or answer SubjectAccessReviews
+    #[command(name = "can-i")]
+    CanI(CanIArgs),
+    /// The rules of the catalogue
+    #[command(subcommand)]
+    Rules(RulesCommand),
+}
+
+/// Form of an output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    #[default]
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// `--fail-on`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum FailOn {
+    /// An open critical subject.
+    Critical,
+    /// An open subject that is high or worse.
+    High,
+    /// Medium or worse.
+    Medium,
+    /// Low or worse.
+    Low,
+    /// Whatever is found.
+    #[default]
+    Never,
+}
+
+impl FailOn {
+    /// The priority from which on to fail.
+    pub fn threshold(self) -> Option<Priority> {
+        match self {
+            FailOn::Critical => Some(Priority::Critical),
+            FailOn::High => Some(Priority::High),
+            FailOn::Medium => Some(Priority::Medium),
+            FailOn::Low => Some(Priority::Low),
+            FailOn::Never => None,
+        }
+    }
+}
+
+/// `scan`.
+#[derive(Debug, Args)]
+pub struct ScanArgs {
+    /// Form of the output.
+    #[arg(long, short, value_enum, default_value_t)]
+    pub output: Output,
+    /// Exit 1 when an open subject has this priority or a higher one.
+    #[arg(long, value_enum, default_value_t)]
+    pub fail_on: FailOn,
+    /// Exit 0 although not everything could be read.
+    #[arg(long)]
+    pub allow_incomplete: bool,
+}
+
+/// `can-i`.
+#[derive(Debug, Args)]
+pub struct CanIArgs {
+    /// Verb, such as `create`
+    #[arg(required_unless_present = "reviews")]
+    pub verb: Option<String>,
+    /// `RESOURCE[.GROUP][/NAME]`, or a path such as `/metrics`
+    #[arg(required_unless_present = "reviews", value_name = "RESOURCE[/NAME]")]
+    pub resource: Option<String>,
+    /// Who: sa:NAMESPACE/NAME, user:NAME, group:NAME, or a user name
+    #[arg(
+        long = "as",
+        value_name = "SUBJECT",
+        required_unless_present = "reviews"
+    )]
+    pub subject: Option<String>,
+    /// A group that the user has beside the ones it certainly has; repeatable
+    #[arg(long = "as-group", value_name = "GROUP")]
+    pub groups: Vec<String>,
+    /// Namespace; without it the question is cluster-wide
+    #[arg(long, short)]
+    pub namespace: Option<String>,
+    /// Subresource, such as `exec`
+    #[arg(long)]
+    pub subresource: Option<String>,
+    /// Answer SubjectAccessReviews (JSON Lines, YAML documents or a List; - for standard input) as JSON Lines
+    #[arg(
+        long, value_name = "FILE",
+        conflicts_with_all = ["verb", "resource", "subject", "groups", "namespace", "subresource"],
+    )]
+    pub reviews: Option<PathBuf>,
+    /// Exit 0 although not everything could be read
+    #[arg(long)]
+    pub allow_incomplete: bool,
+}
+
+/// `rules`.
+#[derive(Debug, Subcommand)]
+pub enum RulesCommand {
+    /// List the rules in force
+    List {
+        /// Form of the output.
+        #[arg(long, short, value_enum, default_value_t)]
+        output: Output,
+    },
+}
+
+fn version(text: &str) -> Result<ServerVersion, String> {
+    ServerVersion::parse(text).ok_or_else(|| "write it as 1.37".to_owned())
+}
+
+fn path(text: &str) -> Result<String, String> {
+    let reserved = [
+        "/",
+        "/-/ready",
+        "/readyz",
+        "/-/healthy",
+        "/livez",
+        "/healthz",
+    ];
+    if !text.starts_with('/') || text.starts_with("/api/") || reserved.contains(&text) {
+        return Err("write a path of its own, such as /metrics".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_flags_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn serve_is_the_default_and_flags_work_on_both_sides() {
+        let cli = Cli::try_parse_from(["x", "--source.manifests", "a", "scan"]).unwrap();
+        assert_eq!(cli.source.manifests.as_deref(), Some("a"));
+        let cli = Cli::try_parse_from(["x", "scan", "--source.manifests", "a"]).unwrap();
+        assert_eq!(cli.source.manifests.as_deref(), Some("a"));
+        assert!(Cli::try_parse_from(["x"]).unwrap().command.is_none());
+        for wrong in [
+            &["x", "can-i"][..],
+            &["x", "can-i", "get", "pods"],
+            &["x", "can-i", "get", "pods", "--as", "a", "--reviews", "-"],
+            &["x", "--kubernetes.version", "new"],
+            &["x", "--web.telemetry-path", "metrics"],
+            &["x", "scan", "--fail-on", "none"],
+        ] {
+            assert!(Cli::try_parse_from(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

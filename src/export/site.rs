@@ -1,0 +1,234 @@
+//! What the server serves: routes, and the state they read.
+
+use super::http::{Ask, Reply, Site};
+use super::metrics::{About, Work};
+use super::negotiate::{accepts_gzip, exposition, gzip};
+use super::render::Renderer;
+use super::report::Report;
+use crate::clock;
+use crate::ledger::{Ledger, Snapshot};
+use crate::risk::{Priority, Status};
+use arc_swap::ArcSwap;
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// What the writer shares with readers.
+#[derive(Debug)]
+pub struct Shared {
+    /// The whole ledger, for reports. The writer holds it while it settles a batch.
+    pub ledger: RwLock<Ledger>,
+    /// What is exported; scrapes read nothing else, so they never wait for the writer.
+    pub snapshot: ArcSwap<Snapshot>,
+    /// When the writer last took a turn, Unix seconds.
+    pub turn: AtomicI64,
+    /// The process is about to end.
+    pub stopping: AtomicBool,
+    /// What the exporter observes of its own work.
+    pub work: Arc<Work>,
+}
+
+/// Without a turn for this long the writer counts as stuck.
+const STUCK_AFTER: i64 = 60;
+
+impl Shared {
+    /// Around a ledger.
+    pub fn new(ledger: Ledger) -> Shared {
+        Shared {
+            snapshot: ArcSwap::from_pointee(ledger.snapshot()),
+            ledger: RwLock::new(ledger),
+            turn: AtomicI64::new(clock::now()),
+            stopping: AtomicBool::new(false),
+            work: Arc::default(),
+        }
+    }
+}
+
+/// The routes.
+#[derive(Debug)]
+pub struct Pages {
+    shared: Arc<Shared>,
+    renderer: Renderer,
+    telemetry_path: String,
+    version: String,
+}
+
+impl Pages {
+    /// The pages of a running exporter.
+    pub fn new(shared: Arc<Shared>, about: About, telemetry_path: String) -> Pages {
+        let version = about.version.clone();
+        Pages {
+            renderer: Renderer::new(about, shared.work.clone()),
+            shared,
+            telemetry_path,
+            version,
+        }
+    }
+
+    /// The state of every resource, one a line.
+    fn states(snapshot: &Snapshot) -> String {
+        let mut out = String::new();
+        for (resource, watch, objects, _) in &snapshot.watches {
+            let fault = watch
+                .fault
+                .as_ref()
+                .map(|f| format!(": {f}"))
+                .unwrap_or_default();
+            let fault = super::report::printable(&fault);
+            let _ = writeln!(
+                out,
+                "{}: {}, {objects} objects{fault}",
+                resource.plural(),
+                watch.word()
+            );
+        }
+        out
+    }
+
+    fn ready(&self, verbose: bool) -> Reply {
+        let snapshot = self.shared.snapshot.load();
+        let stopping = self.shared.stopping.load(Ordering::Relaxed);
+        let (status, word) = match (stopping, snapshot.synced) {
+            (true, _) => (503, "shutting down\n"),
+            (false, true) => (200, "ready\n"),
+            (false, false) => (503, "not ready: not every resource has been listed yet\n"),
+        };
+        let mut body = word.to_owned();
+        if verbose || status != 200 {
+            body += &Pages::states(&snapshot);
+        }
+        Reply::text(status, body)
+    }
+
+    fn healthy(&self) -> Reply {
+        let age = clock::now() - self.shared.turn.load(Ordering::Relaxed);
+        if age <= STUCK_AFTER {
+            return Reply::text(200, "healthy\n");
+        }
+        Reply::text(
+            503,
+            format!("the writer has not taken a turn for {age} s\n"),
+        )
+    }
+
+    fn metrics(&self, ask: &Ask<'_>, snapshot: &Arc<Snapshot>) -> Reply {
+        let chosen = exposition(ask.accept);
+        let compressed = accepts_gzip(ask.accept_encoding);
+        let body = self.renderer.metrics(snapshot, chosen.format, compressed);
+        let mut reply = Reply::new(200, chosen.content_type(), body).negotiated();
+        reply.encoding = compressed.then_some("gzip");
+        reply
+    }
+
+    fn report(&self, ask: &Ask<'_>) -> Reply {
+        let report = {
+            let ledger = self
+                .shared
+                .ledger
+                .read()
+                .unwrap_or_else(PoisonError::into_inner);
+            Report::of(&ledger)
+        };
+        let body = match serde_json::to_vec(&report) {
+            Ok(body) => body,
+            Err(error) => {
+                return Reply::text(500, format!("the report could not be written: {error}\n"));
+            }
+        };
+        let compressed = accepts_gzip(ask.accept_encoding);
+        let body = if compressed { gzip(&body) } else { body.into() };
+        let mut reply = Reply::new(200, "application/json", body).negotiated();
+        reply.encoding = compressed.then_some("gzip");
+        reply
+    }
+
+    /// A plain landing page: what this is, how it looks, where to go.
+    fn landing(&self, snapshot: &Snapshot) -> Reply {
+        let mut rows = String::new();
+        for priority in Priority::RISKY.into_iter().rev() {
+            let mut open = [0u64; 2];
+            let mut covered = [0u64; 2];
+            for (_, block) in &snapshot.judged.namespaces {
+                for status in Status::ALL {
+                    let at = |levels: &crate::ledger::ByLevel| {
+                        u64::from(levels[priority as usize][status as usize])
+                    };
+                    let counts = [
+                        block.risky_subjects.iter().map(at).sum(),
+                        at(&block.hot_pods),
+                    ];
+                    let to = if status == Status::Open {
+                        &mut open
+                    } else {
+                        &mut covered
+                    };
+                    to[0] += counts[0];
+                    to[1] += counts[1];
+                }
+            }
+            let _ = write!(
+                rows,
+                "<tr><th scope=row>{}<td>{}<td>{}<td>{}<td>{}",
+                priority.as_str(),
+                open[0],
+                covered[0],
+                open[1],
+                covered[1]
+            );
+        }
+        let state = if snapshot.complete {
+            "Everything could be read."
+        } else {
+            "<strong>Not everything could be read: the true picture may be worse.</strong>"
+        };
+        let html = format!(
+            "<!doctype html><html lang=en><meta charset=utf-8><title>rbac-exporter</title>\
+             <meta name=viewport content='width=device-width'>\
+             <h1>rbac-exporter</h1><p>Version {}. Who could take this cluster over?\
+             <table border=1><caption>By effective priority; accepted and built-in ones apart</caption>\
+             <tr><th scope=col>Priority<th scope=col>Open subjects<th scope=col>Covered subjects\
+             <th scope=col>Open hot pods<th scope=col>Covered hot pods{rows}</table>\
+             <p>{state}<ul><li><a href='{}'>Metrics</a>\
+             <li><a href='/api/v1/report'>Report (JSON): every subject with findings, path and what to cut</a>\
+             <li><a href='/-/ready?verbose'>State of the watches</a></ul></html>\n",
+            escape(&self.version),
+            escape(&self.telemetry_path),
+        );
+        Reply::new(200, "text/html; charset=utf-8", html)
+            .with_header("content-security-policy", "default-src 'none'")
+    }
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('\'', "&#39;")
+        .replace('"', "&quot;")
+}
+
+impl Site for Pages {
+    fn health(&self, path: &str, query: &str) -> Option<Reply> {
+        match path {
+            "/-/ready" | "/readyz" => Some(self.ready(query == "verbose")),
+            "/-/healthy" | "/livez" | "/healthz" => Some(self.healthy()),
+            _ => None,
+        }
+    }
+
+    fn reply(&self, ask: &Ask<'_>) -> Reply {
+        let snapshot = self.shared.snapshot.load_full();
+        if !snapshot.synced {
+            let body = format!(
+                "not every resource has been listed yet; nothing is shown before, as it would be too low\n{}",
+                Pages::states(&snapshot)
+            );
+            return Reply::text(503, body).with_header("retry-after", "5");
+        }
+        match ask.path {
+            path if path == self.telemetry_path => self.metrics(ask, &snapshot),
+            "/" => self.landing(&snapshot),
+            "/api/v1/report" => self.report(ask),
+            _ => Reply::text(404, "not found; see / for what there is\n"),
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! `can-i`: one question, or a file of SubjectAccessReviews, answered by the evaluator of the judgement.
+
+use super::{Exit, Failure, print, world};
+use crate::cli::{CanIArgs, SourceArgs};
+use crate::ledger::{Attributes, Ledger, Question};
+use crate::object::Subject;
+use crate::rbac::{Target, implicit_groups};
+use crate::risk::Catalogue;
+use crate::source::yaml::{self, Body, Documents};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+
+pub(super) fn run(source: &SourceArgs, args: &CanIArgs) -> Result<Exit, Failure> {
+    if let Some(path) = &args.reviews {
+        if path.as_os_str() == "-" && source.manifests.as_deref() == Some("-") {
+            return Err(Failure::Usage(
+                "standard input can hold the manifests or the reviews, not both".into(),
+            ));
+        }
+        // read first: a file that is not there must not cost the listing of a cluster
+        let reviews = read(path)?;
+        return answer(&world::gather(source)?, reviews);
+    }
+    let question = question(args)?;
+    let ledger = world::gather(source)?;
+    let verdicts = ledger.can_i(std::slice::from_ref(&question));
+    let Some(verdict) = verdicts.first() else {
+        return Ok(Exit::Incomplete);
+    };
+    let word = if verdict.allowed { "yes" } else { "no" };
+    print(&format!(
+        "{word}: {}\n",
+        crate::export::report::printable(&verdict.reason)
+    ))?;
+    if !verdict.allowed {
+        return Ok(Exit::Found);
+    }
+    if !ledger.complete() && !args.allow_incomplete {
+        return Ok(Exit::Incomplete);
+    }
+    Ok(Exit::Done)
+}
+
+/// The question as typed, with the groups that the subject certainly has.
+fn question(args: &CanIArgs) -> Result<Question, Failure> {
+    let given = |value: &Option<String>| value.clone().unwrap_or_default();
+    let who = given(&args.subject);
+    let subject = match Subject::parse(&who) {
+        Some(subject) => subject,
+        None if who.starts_with("sa:") || who.is_empty() => {
+            return Err(Failure::Usage(format!(
+                "--as {who:?}: write sa:NAMESPACE/NAME, user:NAME, group:NAME, or a user name"
+            )));
+        }
+        None => Subject::user(&who),
+    };
+    let mut groups = args.groups.clone();
+    let user = match &subject {
+        Subject::Group { name } => {
+            groups.push(name.clone());
+            String::new()
+        }
+        Subject::User { name } => name.clone(),
+        Subject::ServiceAccount { namespace, name } => {
+            format!(
+                "{}{namespace}:{name}",
+                crate::object::SERVICE_ACCOUNT_USER_PREFIX
+            )
+        }
+    };
+    groups.extend(implicit_groups(&subject));
+    let verb = given(&args.verb);
+    let what = given(&args.resource);
+    let attributes = if what.starts_with('/') {
+        Attributes::Url { verb, path: what }
+    } else {
+        let (resource, name) = what.split_once('/').unwrap_or((&what, ""));
+        let (resource, group) = match resource.split_once('.') {
+            Some((resource, group)) => (resource, group.to_owned()),
+            None => (resource, group_of(resource)),
+        };
+        Attributes::Resource {
+            verb,
+            group,
+            resource: resource.to_owned(),
+            subresource: given(&args.subresource),
+            name: name.to_owned(),
+            namespace: given(&args.namespace),
+        }
+    };
+    Ok(Question {
+        user,
+        groups,
+        attributes,
+    })
+}
+
+/// The API group of a resource that is given without one, as far as the catalogue knows it; else core.
+fn group_of(resource: &str) -> String {
+    if resource == "*" {
+        return "*".into();
+    }
+    let catalogue = Catalogue::shipped();
+    let mut groups: Vec<&str> = catalogue
+        .vocabulary
+        .ids()
+        .filter_map(|id| match &catalogue.vocabulary.permission(id).target {
+            Target::Resource {
+                group, resource: r, ..
+            } if r == resource => Some(group.as_str()),
+            _ => None,
+        })
+        .collect();
+    groups.sort_unstable();
+    // core sorts first, and is what kubectl would take
+    groups.first().map(|g| (*g).to_owned()).unwrap_or_default()
+}
+
+// === SubjectAccessReviews
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Spec {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resource_attributes: Option<ResourceAttributes>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    non_resource_attributes: Option<UrlAttributes>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    groups: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uid: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    extra: Option<BTreeMap<String, Vec<String>>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ResourceAttributes {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    namespace: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    verb: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    group: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    version: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    resource: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    subresource: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    name: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+struct UrlAttributes {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    path: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    verb: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Document {
+    kind: String,
+    spec: Option<Spec>,
+    items: Option<Vec<Document>>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer {
+    api_version: &'static str,
+    kind: &'static str,
+    spec: Spec,
+    status: AnswerStatus,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AnswerStatus {
+    allowed: bool,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    reason: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    evaluation_error: String,
+}
+
+/// A review as read: its spec, or why it is none.
+type Review = Result<Spec, String>;
+
+fn read(path: &Path) -> Result<Vec<Review>, Failure> {
+    let reader: Box<dyn BufRead> = if path.as_os_str() == "-" {
+        Box::new(BufReader::new(std::io::stdin()))
+    } else {
+        let file = std::fs::File::open(path).map_err(|e| {
+            Failure::Usage(format!(
+                "reviews file {:?} cannot be read: {e}",
+                path.display()
+            ))
+        })?;
+        Box::new(BufReader::new(file))
+    };
+    let mut out = Vec::new();
+    for document in Documents::new(reader) {
+        let document = document.map_err(|e| {
+            Failure::World(format!(
+                "reviews file {:?} cannot be read: {e}",
+                path.display()
+            ))
+        })?;
+        let line = document.line;
+        let parsed = match &document.body {
+            Body::Yaml(text) => yaml::parse::<Document>(text),
+            Body::Json(text) => serde_json::from_str::<Document>(text).map_err(|e| e.to_string()),
+            Body::Broken(why) => Err(why.clone()),
+        };
+        match parsed {
+            Ok(parsed) => flatten(parsed, line, &mut out),
+            Err(why) => out.push(Err(format!("line {line}: {why}"))),
+        }
+    }
+    Ok(out)
+}
+
+fn flatten(document: Document, line: u32, out: &mut Vec<Review>) {
+    if let Some(items) = document.items {
+        items.into_iter().for_each(|item| flatten(item, line, out));
+        return;
+    }
+    out.push(match (document.kind.as_str(), document.spec) {
+        ("SubjectAccessReview" | "", Some(spec)) => Ok(spec),
+        (kind, _) => Err(format!(
+            "line {line}: kind {kind:?} is no SubjectAccessReview with a spec"
+        )),
+    });
+}
+
+/// What the server would refuse (`pkg/apis/authorization/validation`).
+fn as_question(spec: &Spec) -> Result<Question, String> {
+    let user = spec.user.clone().unwrap_or_default();
+    let groups = spec.groups.clone().unwrap_or_default();
+    if user.is_empty() && groups.is_empty() {
+        return Err("spec: at least one of user and groups must be given".into());
+    }
+    let attributes = match (&spec.resource_attributes, &spec.non_resource_attributes) {
+        (Some(r), None) => Attributes::Resource {
+            verb: r.verb.clone(),
+            group: r.group.clone(),
+            resource: r.resource.clone(),
+            subresource: r.subresource.clone(),
+            name: r.name.clone(),
+            namespace: r.namespace.clone(),
+        },
+        (None, Some(u)) => Attributes::Url {
+            verb: u.verb.clone(),
+            path: u.path.clone(),
+        },
+        _ => {
+            return Err(
+                "spec: exactly one of resourceAttributes and nonResourceAttributes must be given"
+                    .into(),
+            );
+        }
+    };
+    Ok(Question {
+        user,
+        groups,
+        attributes,
+    })
+}
+
+fn answer(ledger: &Ledger, reviews: Vec<Review>) -> Result<Exit, Failure> {
+    let questions: Vec<Result<Question, String>> = reviews
+        .iter()
+        .map(|r| r.as_ref().map_err(Clone::clone).and_then(as_question))
+        .collect();
+    let asked: Vec<Question> = questions
+        .iter()
+        .filter_map(|q| q.as_ref().ok())
+        .cloned()
+        .collect();
+    let mut verdicts = ledger.can_i(&asked).into_iter();
+    let mut text = String::new();
+    for (review, question) in reviews.into_iter().zip(questions) {
+        let status = match question {
+            Ok(_) => match verdicts.next() {
+                Some(v) => AnswerStatus {
+                    allowed: v.allowed,
+                    reason: v.reason,
+                    evaluation_error: String::new(),
+                },
+                None => continue,
+            },
+            Err(why) => AnswerStatus {
+                allowed: false,
+                reason: String::new(),
+                evaluation_error: why,
+            },
+        };
+        let answer = Answer {
+            api_version: "authorization.k8s.io/v1",
+            kind: "SubjectAccessReview",
+            spec: review.unwrap_or_default(),
+            status,
+        };
+        let line = serde_json::to_string(&answer)
+            .map_err(|e| Failure::World(format!("an answer cannot be written: {e}")))?;
+        text.push_str(&line);
+        text.push('\n');
+    }
+    print(&text)?;
+    Ok(Exit::Done)
+}

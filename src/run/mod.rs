@@ -1,0 +1,88 @@
+//! Wiring: the one place that knows every part.
+
+mod can_i;
+mod rules;
+mod scan;
+mod serve;
+mod world;
+
+use crate::cli::{Cli, Command, RulesCommand};
+use crate::log;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+/// How a command ended (contract §10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done.
+    Done = 0,
+    /// Threshold reached, or the answer is no.
+    Found = 1,
+    /// Usage or configuration.
+    Usage = 2,
+    /// Nothing could be judged, or not everything could be read.
+    Incomplete = 3,
+}
+
+/// Why a command could not be carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The way it was called.
+    #[error("{0}")]
+    Usage(String),
+    /// The world.
+    #[error("{0}")]
+    World(String),
+}
+
+impl Failure {
+    fn exit(&self) -> Exit {
+        match self {
+            Failure::Usage(_) => Exit::Usage,
+            Failure::World(_) => Exit::Incomplete,
+        }
+    }
+}
+
+/// Carries a command line out.
+pub fn run(cli: Cli) -> ExitCode {
+    let exit = match dispatch(cli) {
+        Ok(exit) => exit,
+        Err(failure) => {
+            let message = crate::export::report::printable(&failure.to_string());
+            let _ = writeln!(std::io::stderr(), "rbac-exporter: {message}");
+            failure.exit()
+        }
+    };
+    ExitCode::from(exit as u8)
+}
+
+fn dispatch(cli: Cli) -> Result<Exit, Failure> {
+    let Cli {
+        source,
+        serve,
+        log,
+        command,
+    } = cli;
+    log::init(&log.level, log.format).map_err(|e| Failure::Usage(e.to_string()))?;
+    match command.unwrap_or(Command::Serve) {
+        Command::Serve => serve::run(&source, serve),
+        Command::Scan(args) => scan::run(&source, &args),
+        Command::CanI(args) => can_i::run(&source, &args),
+        Command::Rules(RulesCommand::List { output }) => rules::list(output),
+    }
+}
+
+/// Writes to standard output. A reader that went away (a closed pipe) is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    match std::io::stdout()
+        .write_all(text.as_bytes())
+        .and_then(|()| std::io::stdout().flush())
+    {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::World(format!(
+            "standard output cannot be written: {e}"
+        ))),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,300 @@
+//! `serve`: sources → channel → writer → snapshot → HTTP, and an orderly end.
+
+use super::{Exit, Failure, world};
+use crate::cli::{ServeArgs, SourceArgs};
+use crate::clock;
+use crate::export::http::{self, Limits, Listener};
+use crate::export::metrics::About;
+use crate::export::site::{Pages, Shared};
+use crate::ledger::{Change, Snapshot};
+use crate::object::Resource;
+use crate::risk::{Priority, Status};
+use crate::source::manifests::Manifests;
+use crate::source::{cluster, slim};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{MissedTickBehavior, interval};
+
+/// How often manifests are looked at. ConfigMap updates swap a symlink, which change notifications
+/// miss again and again; comparing contents does not.
+const REREAD: Duration = Duration::from_secs(5);
+
+/// The writer takes a turn this often even when nothing happens.
+const TURN: Duration = Duration::from_secs(5);
+
+/// A batch is settled at the latest after this many changes: one batch must not hold readers up for long.
+const BATCH: usize = 2048;
+
+/// Time between readiness falling and the end of listening, for load balancers and scrapers to notice.
+const GRACE: Duration = Duration::from_millis(500);
+
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::World(format!("the async runtime cannot start: {e}")))
+}
+
+pub(super) fn run(source: &SourceArgs, args: ServeArgs) -> Result<Exit, Failure> {
+    let runtime = runtime()?;
+    let ended = runtime.block_on(serve(source, args));
+    runtime.shutdown_background();
+    ended
+}
+
+async fn serve(source: &SourceArgs, args: ServeArgs) -> Result<Exit, Failure> {
+    let ServeArgs {
+        listen,
+        telemetry_path,
+        external_url,
+    } = args;
+    // signals first: one that comes while the rest starts must not be lost
+    let mut terminate = signal(SignalKind::terminate())
+        .map_err(|e| Failure::World(format!("SIGTERM cannot be handled: {e}")))?;
+    let mut interrupt = signal(SignalKind::interrupt())
+        .map_err(|e| Failure::World(format!("SIGINT cannot be handled: {e}")))?;
+    let listeners = listen
+        .into_iter()
+        .map(Listener::bind)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|e| Failure::Usage(e.to_string()))?;
+    let shared = Arc::new(Shared::new(world::ledger(source)));
+    let (changes, incoming) = mpsc::channel(world::QUEUE);
+    let (running, shutdown) = watch::channel(false);
+    let url = listeners
+        .first()
+        .map(|l| reachable(l.local_addr()))
+        .unwrap_or_default();
+    let mut feeding = match &source.manifests {
+        Some(path) => {
+            let manifests = world::manifests(path)?;
+            tokio::spawn(follow_manifests(manifests, changes, shutdown.clone()))
+        }
+        None => {
+            let client = cluster::connect(source.context.as_deref())
+                .await
+                .map_err(|e| Failure::Usage(e.to_string()))?;
+            let options = cluster::Options::default();
+            let drivers =
+                cluster::Cluster::start(&client, slim::decode, &changes, &shutdown, options);
+            drop(changes);
+            tokio::spawn(drivers.stopped())
+        }
+    };
+    let mut writing = tokio::spawn(write(shared.clone(), incoming, url));
+    let about = About {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        revision: env!("RBAC_EXPORTER_REVISION").to_owned(),
+        external_url,
+        configured: clock::now(),
+    };
+    for listener in &listeners {
+        tracing::info!(address = %listener.local_addr(), "listening");
+    }
+    let pages = Arc::new(Pages::new(shared.clone(), about, telemetry_path));
+    let (stop, stopped) = oneshot::channel::<()>();
+    let serving = tokio::spawn(http::serve(listeners, pages, Limits::default(), async {
+        let _ = stopped.await;
+    }));
+    let exit = tokio::select! {
+        biased;
+        _ = terminate.recv() => Exit::Done,
+        _ = interrupt.recv() => Exit::Done,
+        // a vital task that ends by itself must not leave a live-looking exporter behind
+        ended = &mut feeding => {
+            tracing::error!(?ended, "the source ended by itself");
+            Exit::Incomplete
+        }
+        ended = &mut writing => {
+            tracing::error!(?ended, "the writer ended by itself");
+            Exit::Incomplete
+        }
+    };
+    shared.stopping.store(true, Ordering::Relaxed);
+    tracing::info!("shutting down");
+    if exit == Exit::Done {
+        // a second signal ends it at once
+        tokio::select! {
+            () = tokio::time::sleep(GRACE) => {}
+            _ = terminate.recv() => return Ok(exit),
+            _ = interrupt.recv() => return Ok(exit),
+        }
+    }
+    running.send_replace(true);
+    drop(stop);
+    tokio::select! {
+        cut = serving => {
+            if let Ok(cut) = cut && cut > 0 {
+                tracing::warn!(connections = cut, "connections were cut at the end");
+            }
+        }
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(exit)
+}
+
+/// An address that a browser on this machine can open.
+fn reachable(address: std::net::SocketAddr) -> String {
+    if address.ip().is_unspecified() {
+        return format!("http://localhost:{}/", address.port());
+    }
+    format!("http://{address}/")
+}
+
+/// How often the evaluation from scratch is held against the incremental state.
+const SELFCHECK: Duration = Duration::from_secs(3600);
+
+/// Runs the self-check right after the first sync and then hourly, beside everything else. It holds the
+/// ledger for reading, so the writer waits for it; scrapes do not.
+async fn selfcheck(shared: Arc<Shared>) {
+    let mut every = interval(SELFCHECK);
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        let of = shared.clone();
+        let check = tokio::task::spawn_blocking(move || {
+            of.ledger
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .selfcheck()
+        });
+        let Ok(differences) = check.await else { return };
+        if differences > 0 {
+            tracing::error!(
+                differences,
+                "the self-check found differences; please report them"
+            );
+        }
+        shared
+            .work
+            .selfcheck_differences
+            .store(differences, Ordering::Relaxed);
+        let now = u64::try_from(clock::now()).unwrap_or_default();
+        shared.work.selfcheck_last_run.store(now, Ordering::Relaxed);
+    }
+}
+
+/// Pods come apart from everything else: what a pod brings about is no event of RBAC (contract §5), so
+/// the two are settled one after the other. The order within each resource stays.
+fn of_pods(change: &Change) -> bool {
+    let resource = match change {
+        Change::Upsert(object) => object.resource(),
+        Change::Delete(object) | Change::Bad { object, .. } => object.resource,
+        Change::RelistBegin(resource) | Change::RelistEnd(resource) => *resource,
+        Change::Watch { resource, .. } => *resource,
+        Change::Version(_) | Change::Problems(_) | Change::Skipped(_) => return false,
+    };
+    resource == Resource::Pods
+}
+
+/// The one writer: takes what is there, settles it, publishes.
+async fn write(shared: Arc<Shared>, mut incoming: mpsc::Receiver<Change>, url: String) {
+    let mut batch = Vec::with_capacity(BATCH);
+    let mut turn = interval(TURN);
+    turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut announced = false;
+    loop {
+        tokio::select! {
+            biased;
+            n = incoming.recv_many(&mut batch, BATCH) => {
+                if n == 0 {
+                    return;
+                }
+            }
+            _ = turn.tick() => {}
+        }
+        shared.turn.store(clock::now(), Ordering::Relaxed);
+        let (pods, others): (Vec<Change>, Vec<Change>) = batch.drain(..).partition(of_pods);
+        let settled = {
+            let mut ledger = shared
+                .ledger
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
+            ledger.advance(clock::now());
+            for part in [others, pods] {
+                part.into_iter().for_each(|change| ledger.apply(change));
+                // before the first full list nothing is shown, so nothing need be judged
+                let begun = Instant::now();
+                if ledger.synced() && ledger.settle() {
+                    shared
+                        .work
+                        .evaluation
+                        .observe(begun.elapsed().as_secs_f64());
+                }
+            }
+            ledger.snapshot()
+        };
+        if settled.synced && !announced {
+            announced = true;
+            announce(&settled, &url);
+            tokio::spawn(selfcheck(shared.clone()));
+        }
+        shared.snapshot.store(Arc::new(settled));
+    }
+}
+
+/// Says once what there is and where to look.
+fn announce(snapshot: &Snapshot, url: &str) {
+    let open = |priority: Priority| {
+        let of = |levels: &crate::ledger::ByLevel| {
+            u64::from(levels[priority as usize][Status::Open as usize])
+        };
+        let blocks = snapshot.judged.namespaces.iter();
+        blocks
+            .flat_map(|(_, b)| b.risky_subjects.iter().map(of))
+            .sum::<u64>()
+    };
+    tracing::info!(
+        critical = open(Priority::Critical),
+        high = open(Priority::High),
+        medium = open(Priority::Medium),
+        low = open(Priority::Low),
+        complete = snapshot.complete,
+        open = url,
+        "ready: open subjects by priority; look at the page, /metrics and /api/v1/report there"
+    );
+}
+
+/// Reads manifests again whenever they change.
+async fn follow_manifests(
+    mut manifests: Manifests,
+    changes: mpsc::Sender<Change>,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let mut failing = false;
+    loop {
+        let read = tokio::task::spawn_blocking(move || {
+            let changes = manifests.changes();
+            (manifests, changes)
+        });
+        let Ok((back, read)) = read.await else { return };
+        manifests = back;
+        match read {
+            Ok(read) => {
+                if failing {
+                    tracing::info!("manifests can be read again");
+                    failing = false;
+                }
+                for change in read.into_iter().flatten() {
+                    if changes.send(change).await.is_err() {
+                        return;
+                    }
+                }
+            }
+            Err(error) if !failing => {
+                tracing::warn!(%error, "manifests cannot be read; what they held last stays");
+                failing = true;
+            }
+            Err(_) => {}
+        }
+        tokio::select! {
+            () = tokio::time::sleep(REREAD) => {}
+            _ = shutdown.wait_for(|stop| *stop) => return,
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Making a ledger of a source.
+
+use super::Failure;
+use crate::cli::SourceArgs;
+use crate::clock;
+use crate::ledger::{Change, Ledger, Settings, World};
+use crate::object::Resource;
+use crate::rbac::OLDEST;
+use crate::risk::Catalogue;
+use crate::source::manifests::{Limits, Manifests, ReadError};
+use crate::source::{cluster, slim};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+
+/// Changes that wait for the writer; beyond, sources wait.
+pub(super) const QUEUE: usize = 4096;
+
+/// Edges through pods outlive the last pod by this much, so that rollouts do not make priorities flap
+/// (catalogue C.3). Seconds.
+const POD_GRACE: i64 = 600;
+
+/// How long a command waits for a cluster to be listed.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// An empty ledger for the source.
+pub(super) fn ledger(source: &SourceArgs) -> Ledger {
+    let settings = match source.manifests {
+        Some(_) => Settings::new(World::Manifests, source.kubernetes_version),
+        None => {
+            let mut settings = Settings::new(World::Cluster, OLDEST);
+            settings.audiences.extend(cluster::own_audiences());
+            settings.pod_grace = POD_GRACE;
+            settings
+        }
+    };
+    Ledger::new(Arc::new(Catalogue::shipped()), settings)
+}
+
+/// The manifests of `--source.manifests`.
+pub(super) fn manifests(path: &str) -> Result<Manifests, Failure> {
+    Manifests::open(path, Limits::default()).map_err(|e| read_failure(&e))
+}
+
+pub(super) fn read_failure(error: &ReadError) -> Failure {
+    match error {
+        ReadError::Missing(_) => Failure::Usage(error.to_string()),
+        ReadError::Unreadable { .. } => Failure::World(error.to_string()),
+    }
+}
+
+/// The ledger of the source as it is now, for commands that look once.
+pub(super) fn gather(source: &SourceArgs) -> Result<Ledger, Failure> {
+    let mut ledger = ledger(source);
+    if let Some(path) = &source.manifests {
+        let changes = manifests(path)?.changes().map_err(|e| read_failure(&e))?;
+        ledger.advance(clock::now());
+        changes.into_iter().flatten().for_each(|c| ledger.apply(c));
+        ledger.settle();
+        return Ok(ledger);
+    }
+    let runtime = super::serve::runtime()?;
+    let gathered = runtime.block_on(gather_cluster(source, ledger));
+    runtime.shutdown_background();
+    gathered
+}
+
+async fn gather_cluster(source: &SourceArgs, mut ledger: Ledger) -> Result<Ledger, Failure> {
+    let client = cluster::connect(source.context.as_deref())
+        .await
+        .map_err(|e| Failure::Usage(e.to_string()))?;
+    let (changes, mut incoming) = mpsc::channel(QUEUE);
+    let (_running, shutdown) = watch::channel(false);
+    let options = cluster::Options::default();
+    let drivers = cluster::Cluster::start(&client, slim::decode, &changes, &shutdown, options);
+    drop(changes);
+    let listed = async {
+        let mut version = false;
+        while let Some(change) = incoming.recv().await {
+            version |= matches!(change, Change::Version(_));
+            ledger.apply(change);
+            if let Some(why) = forbidden(&ledger) {
+                return Err(Failure::World(why));
+            }
+            if ledger.synced() && version {
+                break;
+            }
+        }
+        Ok(())
+    };
+    let outcome = tokio::time::timeout(PATIENCE, listed).await;
+    drop(drivers);
+    match outcome {
+        Ok(outcome) => outcome?,
+        Err(_) => {
+            let waiting: Vec<String> = Resource::ALL
+                .into_iter()
+                .filter(|r| !ledger.watch(*r).synced)
+                .map(|r| {
+                    let fault = ledger.watch(r).fault.clone();
+                    format!(
+                        "{} ({})",
+                        r.plural(),
+                        fault.unwrap_or_else(|| "no answer".into())
+                    )
+                })
+                .collect();
+            return Err(Failure::World(format!(
+                "the cluster could not be listed within {} s: {}",
+                PATIENCE.as_secs(),
+                waiting.join(", ")
+            )));
+        }
+    }
+    ledger.advance(clock::now());
+    ledger.settle();
+    Ok(ledger)
+}
+
+/// A resource that may not be listed: waiting would not help.
+fn forbidden(ledger: &Ledger) -> Option<String> {
+    let resource = Resource::ALL
+        .into_iter()
+        .find(|r| ledger.watch(*r).forbidden)?;
+    let why = ledger.watch(resource).fault.clone().unwrap_or_default();
+    Some(format!(
+        "{} may not be listed cluster-wide: {why}; bind the ClusterRole of deploy/manifests to this user",
+        resource.plural()
+    ))
+}

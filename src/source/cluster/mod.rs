@@ -1,0 +1,256 @@
+//! The live cluster: one list-and-watch driver for each of the seven resources.
+//!
+//! # What a driver promises
+//!
+//! **Requests.** Only `list` and `watch` on its resource, cluster-wide, and for the whole cluster
+//! `GET /version`. Lists are paged and never served from the watch cache
+//! (`resourceVersion=0` would make the server ignore the limit).
+//!
+//! **Completeness.** [`Change::RelistBegin`] is sent when the first page of a full list is there,
+//! [`Change::RelistEnd`] when the last one was handed on; between them every object the server
+//! listed is named, by [`Change::Upsert`] or [`Change::Bad`]. A list that fails on its way is begun
+//! again with another `RelistBegin`, so nothing may be swept before `RelistEnd`. From the version of
+//! the list on the watch continues without a gap: when it ends it resumes from the last version it
+//! saw, and when that version is refused (410 as a status, as an event or on a continue token; other
+//! answers that amount to it), or a server that was away comes back with a state older than ours,
+//! everything is listed anew. An answer without a version is no list, however well it parses.
+//!
+//! **Order.** Per resource as the server has it; none between resources.
+//!
+//! **Duplicates.** An object may be named again unchanged: by a relist, or when a resumed watch
+//! repeats what came just before it broke. Only the last word counts.
+//!
+//! **Deletions.** [`Change::Delete`] when the watch says so. What was deleted during a gap that the
+//! watch could not bridge is not named by the relist, that is all; an object deleted and made again
+//! under its name during it is an `Upsert` with another uid.
+//!
+//! **Odd objects.** Objects are decoded one by one. One that does not decode becomes `Bad`, counted
+//! as a fault of reason `decode`, and nothing else is lost.
+//!
+//! **Age.** [`WatchEvent::Activity`](crate::ledger::WatchEvent::Activity) is sent on every contact, at most once in
+//! [`Options::activity_every`]. The server sends bookmarks about once a minute once it has begun to;
+//! a stream without a word for [`Options::bookmark_silence`] is given up from its first bookmark on,
+//! and before that after the time the server was asked to end it. So a dead connection is noticed
+//! within 90 s on a busy resource and within five minutes on a quiet one.
+//!
+//! **Faults.** Each failed request or stream is one [`Fault`](crate::ledger::WatchEvent::Fault); one that was refused with
+//! 403 is followed by [`Forbidden`](crate::ledger::WatchEvent::Forbidden). Then the driver waits: exponentially longer with
+//! jitter, as long as the server asked if that is more, and from the shortest wait again only after
+//! a stream lived for [`Options::healthy_after`]. A stream that ends young never leads to another
+//! request at once, so no server or proxy can make the driver spin. What is known stays as it is
+//! meanwhile; faults of one resource touch no other.
+//!
+//! **Logs.** One line when a resource is first complete, when faults begin, when it is forbidden and
+//! when it has recovered; none per retry.
+//!
+//! **Backpressure.** The channel is bounded; while it is full nothing is read, and no deadline runs.
+
+mod backoff;
+mod client;
+mod own_token;
+mod watch;
+mod wire;
+
+pub use client::{ConnectError, connect, connect_with};
+pub use own_token::own_audiences;
+
+use crate::ledger::{Change, FaultReason};
+use crate::object::{Object, Resource};
+use crate::source::DecodeError;
+use backoff::{Backoff, between};
+use kube::Client;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc, watch as signal};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use wire::Failure;
+
+/// Makes an object of the text of one.
+pub type Decode = fn(Resource, &str) -> Result<Object, DecodeError>;
+
+/// The measures of the drivers. The defaults are right for a cluster; tests shorten them.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What to watch.
+    pub resources: Vec<Resource>,
+    /// Objects on a page of a list. Halved, down to 10, when one is cut off by its deadline or too large.
+    pub page_size: u32,
+    /// For one page of a list, body included.
+    pub list_deadline: Duration,
+    /// For the headers of a watch, and for the version.
+    pub open_deadline: Duration,
+    /// Shortest time after which the server is asked to end a watch.
+    pub watch_shortest: Duration,
+    /// Longest such time. Below the five minutes at which proxies like to cut.
+    pub watch_longest: Duration,
+    /// How much longer than asked a silent stream is waited for.
+    pub watch_grace: Duration,
+    /// How long a stream that had bookmarks may be silent.
+    pub bookmark_silence: Duration,
+    /// A stream that lived this long ends a time of faults.
+    pub healthy_after: Duration,
+    /// Shortest wait after a fault.
+    pub backoff_shortest: Duration,
+    /// Longest wait after a fault.
+    pub backoff_longest: Duration,
+    /// Shortest wait after a 403. Rights are granted by people, but right after its start an API
+    /// server refuses for seconds what it will allow.
+    pub forbidden_shortest: Duration,
+    /// Longest wait after a 403.
+    pub forbidden_longest: Duration,
+    /// `Retry-After` is obeyed up to this.
+    pub retry_after_longest: Duration,
+    /// Longest frame of a watch in bytes. etcd holds 1.5 MB; this is for what is no API server.
+    pub frame_limit: usize,
+    /// Longest page of a list in bytes.
+    pub page_limit: usize,
+    /// `Activity` is sent at most this often for each resource.
+    pub activity_every: Duration,
+    /// The drivers start spread over this time.
+    pub start_within: Duration,
+    /// The version is re-read at most this often.
+    pub version_every: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            resources: Resource::ALL.to_vec(),
+            page_size: 500,
+            list_deadline: Duration::from_secs(60),
+            open_deadline: Duration::from_secs(15),
+            watch_shortest: Duration::from_secs(240),
+            watch_longest: Duration::from_secs(290),
+            watch_grace: Duration::from_secs(5),
+            bookmark_silence: Duration::from_secs(90),
+            healthy_after: Duration::from_secs(10),
+            backoff_shortest: Duration::from_millis(500),
+            backoff_longest: Duration::from_secs(30),
+            forbidden_shortest: Duration::from_secs(2),
+            forbidden_longest: Duration::from_secs(60),
+            retry_after_longest: Duration::from_secs(300),
+            frame_limit: 64 << 20,
+            page_limit: 512 << 20,
+            activity_every: Duration::from_secs(1),
+            start_within: Duration::from_millis(250),
+            version_every: Duration::from_secs(10),
+        }
+    }
+}
+
+/// The running drivers. Dropping it ends them.
+#[derive(Debug)]
+pub struct Cluster {
+    tasks: JoinSet<()>,
+}
+
+impl Cluster {
+    /// Starts the drivers. They end when the receiver of `changes` is gone, or when `shutdown`
+    /// becomes true or its sender is gone.
+    pub fn start(
+        client: &Client,
+        decode: Decode,
+        changes: &mpsc::Sender<Change>,
+        shutdown: &signal::Receiver<bool>,
+        options: Options,
+    ) -> Cluster {
+        let options = Arc::new(options);
+        let reconnected = Arc::new(Notify::new());
+        let mut tasks = JoinSet::new();
+        for &resource in &options.resources {
+            let driver = watch::Driver::new(
+                resource,
+                client.clone(),
+                decode,
+                changes.clone(),
+                options.clone(),
+                reconnected.clone(),
+            );
+            tasks.spawn(until_closed(
+                changes.clone(),
+                shutdown.clone(),
+                driver.run(),
+            ));
+        }
+        let version = follow_version(client.clone(), changes.clone(), options, reconnected);
+        tasks.spawn(until_closed(changes.clone(), shutdown.clone(), version));
+        Cluster { tasks }
+    }
+
+    /// Waits until all drivers have ended. A panic in one of them is passed on: a source that is
+    /// dead must not look like a cluster at rest.
+    pub async fn stopped(mut self) {
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Err(error) = ended
+                && let Ok(panic) = error.try_into_panic()
+            {
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+}
+
+/// Runs a task until nobody listens any more. The tasks hold nothing that would have to be put down
+/// in order, so each is dropped where it stands.
+async fn until_closed(
+    changes: mpsc::Sender<Change>,
+    mut shutdown: signal::Receiver<bool>,
+    task: impl Future<Output = ()>,
+) {
+    tokio::select! {
+        biased;
+        _ = shutdown.wait_for(|&stop| stop) => {}
+        () = changes.closed() => {}
+        () = task => {}
+    }
+}
+
+/// Sends; when nobody listens any more it waits to be dropped by [`until_closed`], which spares
+/// every caller a way out of its own.
+async fn send(changes: &mpsc::Sender<Change>, change: Change) {
+    if changes.send(change).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Reads the server's version at the start and after each outage. A server that refuses to tell is
+/// not asked again before the next one; one that cannot be reached is, and the last answer stands.
+async fn follow_version(
+    client: Client,
+    changes: mpsc::Sender<Change>,
+    options: Arc<Options>,
+    reconnected: Arc<Notify>,
+) {
+    let mut backoff = Backoff::new(options.backoff_shortest, options.backoff_longest);
+    loop {
+        let answer = timeout(options.open_deadline, wire::version(&client)).await;
+        let answer =
+            answer.unwrap_or_else(|_| Err(Failure::timeout("no answer", options.open_deadline)));
+        match answer {
+            Ok(version) => send(&changes, Change::Version(version)).await,
+            Err(Failure { refused: true, .. }) => send(&changes, Change::Version(None)).await,
+            Err(failure) => {
+                sleep(pause(&mut backoff, &failure, &options)).await;
+                continue;
+            }
+        }
+        backoff.reset();
+        reconnected.notified().await;
+        sleep(between(options.version_every / 2, options.version_every)).await;
+    }
+}
+
+/// How long to wait after a failure: as the backoff has it, or as the server asked if that is more.
+/// Many clients are told the same time to come back, hence the jitter on it.
+fn pause(backoff: &mut Backoff, failure: &Failure, options: &Options) -> Duration {
+    let asked = failure.retry_after.unwrap_or_default();
+    let asked = asked.min(options.retry_after_longest);
+    backoff.next().max(between(asked, asked.mul_f64(1.1)))
+}
+
+/// Reasons after which a server may come back as another one.
+fn is_outage(reason: FaultReason) -> bool {
+    use FaultReason::{Server, Timeout, Transport};
+    matches!(reason, Transport | Timeout | Server)
+}
