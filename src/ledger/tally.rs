@@ -338,13 +338,12 @@ impl Ledger {
                 let row = self.subjects.get(id)?;
                 Some((account, row.effective, row.status))
             });
-        let Some((account, priority, status)) = accounts.reduce(|a, b| {
-            if worse((a.1, a.2), (b.1, b.2)) == (a.1, a.2) {
-                a
-            } else {
-                b
-            }
-        }) else {
+        // of equal accounts the first by name, whatever order pods and Secrets come in
+        let strongest = accounts.max_by_key(|(account, priority, status)| {
+            let name = self.names.text(*account).clone();
+            (*priority, Reverse(*status as u8), Reverse(name))
+        });
+        let Some((account, priority, status)) = strongest else {
             return;
         };
         if !self.settings.detail.contains(&priority) {
@@ -367,7 +366,8 @@ impl Ledger {
             });
         detail.pods += 1;
         let before = (detail.priority, detail.status);
-        if worse(before, (priority, status)) != before {
+        let account_first = before == (priority, status) && text(account) < detail.account;
+        if account_first || worse(before, (priority, status)) != before {
             (detail.account, detail.priority, detail.status) = (text(account), priority, status);
         }
     }
