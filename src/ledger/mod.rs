@@ -790,6 +790,9 @@ impl Ledger {
             let owners = here.entry(*secret).or_default();
             if !owners.contains(&account) {
                 owners.push(account);
+                // whichever came first must not decide which account a workload shows
+                let names = &self.names;
+                owners.sort_by(|a, b| names.text(*a).cmp(names.text(*b)));
             }
         }
         if here.is_empty() {
