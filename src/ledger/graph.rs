@@ -91,6 +91,8 @@ pub(crate) fn fixpoint(ledger: &Ledger) -> (Vec<Effective>, u64) {
         }
     }
     let pod_sets = sets.keys().any(|k| matches!(k, ToKey::PodTokens(_)));
+    let lending = pod_sets.then(|| ledger.lending_accounts());
+    let lends = |key| lending.as_ref().is_some_and(|l| l.contains(&key));
     for level in (Priority::Low as usize..=Priority::Critical as usize).rev() {
         let priority = Priority::ALL[level];
         let mut next = 0;
@@ -123,7 +125,7 @@ pub(crate) fn fixpoint(ledger: &Ledger) -> (Vec<Effective>, u64) {
                 }
             };
             if !sets.is_empty() {
-                keys_of(ledger, row.key, row.exists, pod_sets, |key| {
+                keys_of(row.key, row.exists, lends, |key| {
                     if let Some(set) = sets.get_mut(&key) {
                         rise(set);
                     }
@@ -151,12 +153,12 @@ pub(crate) fn members_are_listed(to: ToKey) -> bool {
     )
 }
 
-/// The sets that a subject belongs to by its key.
+/// The sets that a subject belongs to by its key. `lends` tells whether edges through pods lead to an
+/// account.
 pub(crate) fn keys_of(
-    ledger: &Ledger,
     key: SubjectKey,
     exists: bool,
-    pod_sets: bool,
+    lends: impl Fn((Sym, Sym)) -> bool,
     mut each: impl FnMut(ToKey),
 ) {
     match key {
@@ -171,10 +173,217 @@ pub(crate) fn keys_of(
                     each(ToKey::Account(scope, name));
                 }
             }
-            if pod_sets && ledger.lends_token(namespace, name) {
+            if lends((namespace, name)) {
                 each(ToKey::PodTokens(namespace));
                 each(ToKey::PodTokens(Sym::STAR));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Change, Settings, World};
+    use super::*;
+    use crate::object::{
+        Binding, Meta, Object, PolicyRule, Resource, Role, RoleRef, ServiceAccount, Subject,
+    };
+    use crate::rbac::NEWEST;
+    use crate::risk::Catalogue;
+    use std::sync::Arc;
+
+    struct Graph {
+        ledger: Ledger,
+        bindings: usize,
+    }
+
+    impl Graph {
+        fn new() -> Graph {
+            let settings = Settings::new(World::Cluster, NEWEST);
+            let mut graph = Graph {
+                ledger: Ledger::new(Arc::new(Catalogue::shipped()), settings),
+                bindings: 0,
+            };
+            graph.role("pods", "create", "", "pods");
+            graph.role("tokens", "create", "", "serviceaccounts/token");
+            graph.role("admin", "*", "*", "*");
+            graph
+        }
+
+        fn role(&mut self, name: &str, verb: &str, group: &str, resource: &str) {
+            let one = |text: &str| vec![text.to_owned()];
+            self.ledger.apply(Change::Upsert(Object::Role(Role {
+                meta: meta("", name),
+                rules: vec![PolicyRule {
+                    verbs: one(verb),
+                    api_groups: one(group),
+                    resources: one(resource),
+                    ..Default::default()
+                }],
+                ..Default::default()
+            })));
+        }
+
+        fn account(&mut self, namespace: &str, name: &str) {
+            let account = ServiceAccount {
+                meta: meta(namespace, name),
+                ..Default::default()
+            };
+            self.ledger
+                .apply(Change::Upsert(Object::ServiceAccount(account)));
+        }
+
+        fn bind(&mut self, namespace: &str, role: &str, to: &str) {
+            self.bindings += 1;
+            let subject = Subject::parse(to).expect("a subject as it is written");
+            self.ledger.apply(Change::Upsert(Object::Binding(Binding {
+                meta: meta(namespace, &format!("b{}", self.bindings)),
+                role: RoleRef {
+                    cluster: true,
+                    name: role.into(),
+                },
+                subjects: vec![subject],
+            })));
+        }
+
+        /// Settles; the number of steps the fixpoint takes, and of subjects at `critical`.
+        fn work(&mut self) -> (u64, usize) {
+            self.ledger.settle();
+            let (effective, work) = fixpoint(&self.ledger);
+            let critical = |e: &&Effective| e.priority == Priority::Critical;
+            (work, effective.iter().filter(critical).count())
+        }
+    }
+
+    fn meta(namespace: &str, name: &str) -> Meta {
+        Meta {
+            namespace: namespace.into(),
+            name: name.into(),
+            ..Default::default()
+        }
+    }
+
+    /// Builds four sizes, each twice the one before, and holds the steps to `most` for each unit of
+    /// size, and to no more for a unit at the last size than at the first.
+    fn grows_linearly(
+        sizes: [usize; 4],
+        unit: fn(usize) -> usize,
+        most: f64,
+        build: fn(usize) -> Graph,
+    ) {
+        let mut first = None;
+        for n in sizes {
+            let (work, critical) = build(n).work();
+            assert!(
+                critical > 0,
+                "{n}: the world is not what it was meant to be"
+            );
+            let each = work as f64 / unit(n) as f64;
+            let first = *first.get_or_insert(each);
+            assert!(each <= most, "{n}: {each} steps a unit");
+            assert!(
+                each <= first * 1.05,
+                "{n}: {each} steps a unit, {first} at first"
+            );
+        }
+    }
+
+    #[test]
+    fn accounts_of_a_namespace_and_one_deployer() {
+        grows_linearly(
+            [250, 500, 1_000, 2_000],
+            |n| n,
+            3.0,
+            |n| {
+                let mut g = Graph::new();
+                for i in 0..n {
+                    g.account("app", &format!("a{i}"));
+                }
+                g.bind("app", "pods", "user:deployer");
+                g.bind("", "admin", "sa:app/a0");
+                g
+            },
+        );
+    }
+
+    #[test]
+    fn a_chain_of_namespaces() {
+        grows_linearly(
+            [100, 200, 400, 800],
+            |n| n,
+            8.0,
+            |n| {
+                let mut g = Graph::new();
+                for i in 0..n {
+                    g.account(&format!("n{i}"), "a");
+                    g.bind(&format!("n{}", i + 1), "tokens", &format!("sa:n{i}/a"));
+                }
+                g.account(&format!("n{n}"), "a");
+                g.bind("", "admin", &format!("sa:n{n}/a"));
+                g
+            },
+        );
+    }
+
+    #[test]
+    fn a_cycle_of_namespaces() {
+        grows_linearly(
+            [100, 200, 400, 800],
+            |n| n,
+            8.0,
+            |n| {
+                let mut g = Graph::new();
+                for i in 0..n {
+                    g.account(&format!("n{i}"), "a");
+                    g.bind(
+                        &format!("n{}", (i + 1) % n),
+                        "tokens",
+                        &format!("sa:n{i}/a"),
+                    );
+                }
+                g.account("n0", "top");
+                g.bind("", "admin", "sa:n0/top");
+                g
+            },
+        );
+    }
+
+    #[test]
+    fn as_many_deployers_as_namespaces() {
+        // every deployer in every namespace: as many edges as bindings
+        grows_linearly(
+            [8, 16, 32, 64],
+            |n| n * n,
+            4.0,
+            |n| {
+                let mut g = Graph::new();
+                for ns in 0..n {
+                    g.account(&format!("n{ns}"), "a");
+                    for deployer in 0..n {
+                        g.bind(&format!("n{ns}"), "pods", &format!("user:d{deployer}"));
+                    }
+                }
+                g.bind("", "admin", "sa:n0/a");
+                g
+            },
+        );
+    }
+
+    #[test]
+    fn a_cycle_that_loses_its_support_falls() {
+        let mut g = Graph::new();
+        for (ns, next) in [("x", "y"), ("y", "x")] {
+            g.account(ns, "a");
+            g.bind(next, "tokens", &format!("sa:{ns}/a"));
+        }
+        g.account("x", "top");
+        g.bind("", "admin", "sa:x/top");
+        assert_eq!(g.work().1, 3);
+        g.ledger.apply(Change::Delete(super::super::ObjectRef {
+            resource: Resource::ClusterRoleBindings,
+            namespace: String::new(),
+            name: format!("b{}", g.bindings),
+        }));
+        assert_eq!(g.work().1, 0);
     }
 }

@@ -93,7 +93,7 @@ impl Settings {
     }
 }
 
-/// A set of row numbers or names that wait to be settled.
+/// A set of row numbers or names, most of them waiting to be settled.
 type Dirty<T> = std::collections::HashSet<T, foldhash::fast::RandomState>;
 
 /// See the module.
@@ -118,8 +118,8 @@ pub struct Ledger {
     lingering: Map<(Sym, Sym), i64>,
     /// Live pods that receive the Secret.
     carried_secrets: Map<Sym, Map<Sym, u32>>,
-    /// Accounts that list a Secret, by namespace and Secret.
-    secret_owners: Map<(Sym, Sym), Vec<Sym>>,
+    /// Accounts that list a Secret, by namespace, then Secret.
+    secret_owners: Map<Sym, Map<Sym, Vec<Sym>>>,
     /// Pods by node, with the number of live ones that can take it.
     nodes: Map<Sym, NodePods>,
     /// Some aggregated ClusterRole picks roles without labels (manifests).
@@ -777,22 +777,26 @@ impl Ledger {
     }
 
     fn list_secrets(&mut self, namespace: Sym, account: Sym, before: &[Sym], now: &[Sym]) {
+        let here = self.secret_owners.entry(namespace).or_default();
         for secret in before {
-            if let Some(owners) = self.secret_owners.get_mut(&(namespace, *secret)) {
+            if let Some(owners) = here.get_mut(secret) {
                 owners.retain(|o| *o != account);
                 if owners.is_empty() {
-                    self.secret_owners.remove(&(namespace, *secret));
+                    here.remove(secret);
                 }
             }
         }
         for secret in now {
-            let owners = self.secret_owners.entry((namespace, *secret)).or_default();
+            let owners = here.entry(*secret).or_default();
             if !owners.contains(&account) {
                 owners.push(account);
                 // whichever came first must not decide which account a workload shows
                 let names = &self.names;
                 owners.sort_by(|a, b| names.text(*a).cmp(names.text(*b)));
             }
+        }
+        if here.is_empty() {
+            self.secret_owners.remove(&namespace);
         }
         self.dirty.namespaces.insert(namespace);
         self.dirty.graph = true;
@@ -926,7 +930,8 @@ impl Ledger {
 
     /// The account whose legacy token the Secret is, as far as names tell (catalogue D.2).
     fn secret_owners_of(&self, namespace: Sym, secret: Sym) -> Vec<Sym> {
-        if let Some(owners) = self.secret_owners.get(&(namespace, secret)) {
+        let here = self.secret_owners.get(&namespace);
+        if let Some(owners) = here.and_then(|secrets| secrets.get(&secret)) {
             return owners.clone();
         }
         secret_may_be_token_of(self.names.text(secret))
@@ -940,19 +945,18 @@ impl Ledger {
             .collect()
     }
 
-    /// Does a live pod carry an API token of the account?
-    fn carried(&self, namespace: Sym, account: Sym) -> bool {
-        self.carried.contains_key(&(namespace, account))
-            || self.carried_secrets.get(&namespace).is_some_and(|secrets| {
-                secrets
-                    .keys()
-                    .any(|s| self.secret_owners_of(namespace, *s).contains(&account))
-            })
-    }
-
-    /// Do edges through pods lead to the account?
-    fn lends_token(&self, namespace: Sym, account: Sym) -> bool {
-        self.lingering.contains_key(&(namespace, account)) || self.carried(namespace, account)
+    /// Accounts that edges through pods lead to: those whose API token a live pod carries, or carried
+    /// a little while ago.
+    fn lending_accounts(&self) -> Dirty<(Sym, Sym)> {
+        let mut out: Dirty<(Sym, Sym)> = self.carried.keys().copied().collect();
+        out.extend(self.lingering.keys());
+        for (namespace, secrets) in &self.carried_secrets {
+            for secret in secrets.keys() {
+                let owners = self.secret_owners_of(*namespace, *secret);
+                out.extend(owners.into_iter().map(|o| (*namespace, o)));
+            }
+        }
+        out
     }
 
     /// Accounts whose API token the pod carries, by name, without duplicates.

@@ -12,5 +12,6 @@ mod http;
 mod incremental;
 mod layers;
 mod manifests;
+mod places;
 mod standin;
 mod watch;
