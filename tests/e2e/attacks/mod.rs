@@ -176,11 +176,9 @@ impl Stage {
                 .caller(&json!({"token": answer["status"]["token"]})),
         };
         for grant in grants {
-            match grant {
-                Grant::Rule(place, rule) => actor.await_rule(place, rule),
-                // The view of any role has this, and the watch that brings the bindings of rules
-                // brings these before.
-                Grant::Role(..) => {}
+            // The watch that brings the bindings of rules brings those of roles with them.
+            if let Grant::Rule(place, rule) = grant {
+                actor.await_rule(place, rule);
             }
         }
         actor

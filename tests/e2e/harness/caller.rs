@@ -22,7 +22,9 @@ pub(crate) struct Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.status, self.message)
+        // What follows the first line is a list of rules.
+        let message = self.message.lines().next().unwrap_or_default();
+        write!(f, "{}: {message}", self.status)
     }
 }
 
