@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::caller::Caller;
+use super::parts::Release;
 
 use super::process::{Finished, Process, run, temporary_directory};
 use super::{eventually, free_port, parts, repository};
@@ -40,6 +41,7 @@ pub(crate) struct World {
     etcd_port: u16,
     port: u16,
     admin_kubeconfig: PathBuf,
+    release: Release,
     installed: bool,
     dir: TempDir,
 }
@@ -61,17 +63,22 @@ impl World {
     /// A new cluster as installers set it up: certificates of its authority are believed, nodes
     /// have their authoriser and their fence, and the controllers issue, approve and run things.
     pub(crate) fn installed() -> Self {
-        let mut world = Self::new(true);
+        let mut world = Self::new(Release::Newest, true);
         world.start_controllers();
         world
     }
 
     /// A new cluster with nothing but an API server.
     pub(crate) fn bare() -> Self {
-        Self::new(false)
+        Self::new(Release::Newest, false)
     }
 
-    fn new(installed: bool) -> Self {
+    /// The same of the oldest version that is supported.
+    pub(crate) fn oldest() -> Self {
+        Self::new(Release::Oldest, false)
+    }
+
+    fn new(release: Release, installed: bool) -> Self {
         let dir = temporary_directory();
         let (etcd_port, port) = (free_port(), free_port());
         let etcd = start_etcd(dir.path(), etcd_port);
@@ -91,6 +98,7 @@ impl World {
             etcd_port,
             port,
             admin_kubeconfig: dir.path().join("admin.kubeconfig"),
+            release,
             installed,
             dir,
         };
@@ -102,7 +110,7 @@ impl World {
     pub(crate) fn start_api_server(&mut self) {
         let dir = self.dir.path();
         let file = |name: &str| dir.join(name).display().to_string();
-        let mut command = Command::new(parts::kubernetes("kube-apiserver"));
+        let mut command = Command::new(self.release.part("kube-apiserver"));
         if self.installed {
             command
                 .arg("--authorization-mode=Node,RBAC")
