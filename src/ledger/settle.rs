@@ -20,6 +20,19 @@ use std::sync::Arc;
 struct Others<'a> {
     ledger: &'a Ledger,
     asked: Cell<bool>,
+    /// It answers for a role that is asked about itself: roles that may bind each other would go
+    /// round for ever.
+    inner: bool,
+}
+
+impl<'a> Others<'a> {
+    fn of(ledger: &'a Ledger) -> Others<'a> {
+        Others {
+            ledger,
+            asked: Cell::new(false),
+            inner: false,
+        }
+    }
 }
 
 impl Context for Others<'_> {
@@ -50,6 +63,37 @@ impl Context for Others<'_> {
             .namespaces()
             .filter(|ns| *ns != Sym::EMPTY && self.ledger.roles.find(*ns, name).is_some())
             .map(|ns| self.ledger.names.text(ns).clone())
+            .collect()
+    }
+
+    fn role_reaches(&self, cluster_role: bool, name: &str, scope: &Scope) -> Vec<To> {
+        self.asked.set(true);
+        let Some(id) = self.ledger.role(cluster_role, name, scope) else {
+            return Vec::new();
+        };
+        if self.inner {
+            return Vec::new();
+        }
+        let inner = Others {
+            inner: true,
+            ..Others::of(self.ledger)
+        };
+        let place = match scope {
+            Scope::Cluster => None,
+            Scope::Namespace(ns) => Some(&**ns),
+        };
+        let alone = self.ledger.alone_among(id, place, &inner);
+        alone.edges.into_iter().map(|edge| edge.to).collect()
+    }
+
+    fn roles_in(&self, namespace: &str) -> Vec<Arc<str>> {
+        self.asked.set(true);
+        let Some(ns) = self.ledger.names.get(namespace) else {
+            return Vec::new();
+        };
+        let roles = self.ledger.roles.in_namespace(ns);
+        roles
+            .map(|(_, name, _)| self.ledger.names.text(name).clone())
             .collect()
     }
 }
@@ -211,10 +255,7 @@ impl Ledger {
 
     /// What rules alone give in the three places; a Role lies in one.
     fn gives(&self, namespace: Sym, name: Sym, reaches: &Reaches) -> (InPlaces, bool) {
-        let others = Others {
-            ledger: self,
-            asked: Cell::new(false),
-        };
+        let others = Others::of(self);
         let one = |place: Option<&str>| {
             self.alone(namespace == Sym::EMPTY, name, reaches, place, &others)
                 .own()
@@ -259,22 +300,28 @@ impl Ledger {
 
     /// The findings of a role's rules alone at a scope.
     pub(super) fn alone_at(&self, id: RowId, scope: Option<Sym>) -> Assessment {
+        let place = scope.map(|s| self.names.text(s).clone());
+        self.alone_among(id, place.as_deref(), &Others::of(self))
+    }
+
+    fn alone_among(&self, id: RowId, place: Option<&str>, others: &dyn Context) -> Assessment {
         let Some(row) = self.roles.get(id) else {
             return Assessment::default();
         };
         let (namespace, name) = self.roles.key(id);
-        let others = Others {
-            ledger: self,
-            asked: Cell::new(false),
+        let cluster_role = namespace == Sym::EMPTY;
+        self.alone(cluster_role, name, &row.reaches, place, others)
+    }
+
+    /// The row of a role that is referred to at a scope.
+    fn role(&self, cluster_role: bool, name: &str, scope: &Scope) -> Option<RowId> {
+        let name = self.names.get(name)?;
+        let namespace = match (cluster_role, scope) {
+            (true, _) => Sym::EMPTY,
+            (false, Scope::Namespace(ns)) => self.names.get(ns)?,
+            (false, Scope::Cluster) => return None,
         };
-        let place = scope.map(|s| self.names.text(s).clone());
-        self.alone(
-            namespace == Sym::EMPTY,
-            name,
-            &row.reaches,
-            place.as_deref(),
-            &others,
-        )
+        self.roles.find(namespace, name)
     }
 
     /// The highest finding of a role at a scope; `None` when there is no such role.
@@ -284,13 +331,7 @@ impl Ledger {
         name: &str,
         scope: &Scope,
     ) -> Option<Priority> {
-        let name = self.names.get(name)?;
-        let namespace = match (cluster_role, scope) {
-            (true, _) => Sym::EMPTY,
-            (false, Scope::Namespace(ns)) => self.names.get(ns)?,
-            (false, Scope::Cluster) => return None,
-        };
-        let id = self.roles.find(namespace, name)?;
+        let id = self.role(cluster_role, name, scope)?;
         Some(self.row_gives(id, scope))
     }
 
@@ -525,10 +566,7 @@ impl Ledger {
         explain: bool,
     ) -> (Assessment, bool) {
         let held = self.held(subject, bindings);
-        let others = Others {
-            ledger: self,
-            asked: Cell::new(false),
-        };
+        let others = Others::of(self);
         let version = self.settings.version;
         let got = assess(&self.catalogue, version, subject, &held, &others, explain);
         (got, others.asked.get())

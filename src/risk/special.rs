@@ -174,6 +174,7 @@ struct Out<'a> {
     catalogue: &'a Catalogue,
     view: &'a View,
     hits: &'a mut Vec<Hit>,
+    edges: &'a mut Vec<Edge>,
 }
 
 impl Out<'_> {
@@ -192,6 +193,15 @@ impl Out<'_> {
             witness: witness.to_vec(),
             bindings: Vec::new(),
         });
+    }
+
+    /// The subject can become any of these.
+    fn becomes(&mut self, special: Special, to: impl IntoIterator<Item = To>) {
+        if let Some(rule) = self.catalogue.special(special) {
+            let scope = &self.view.scope;
+            let to = to.into_iter().map(|to| edge(rule, scope, to));
+            self.edges.extend(to);
+        }
     }
 
     /// The rule's priority in the place of the view, `None` where it cannot happen.
@@ -213,11 +223,13 @@ pub(super) fn hits(
     held: &[Held<'_>],
     context: &dyn Context,
     hits: &mut Vec<Hit>,
+    edges: &mut Vec<Edge>,
 ) {
     let mut out = Out {
         catalogue,
         view,
         hits,
+        edges,
     };
     escalate(&mut out, held, context);
     bind(&mut out, context);
@@ -243,11 +255,14 @@ pub(super) fn hits(
 
 /// `rbac-escalate`. What matters is not the verb but where a role that can be rewritten, or made,
 /// reaches the subject itself: the binding's place decides; with none, it raises others (medium).
+/// Whoever gives itself everything in a place can become the accounts there.
 fn escalate(out: &mut Out<'_>, held: &[Held<'_>], context: &dyn Context) {
     let p = &out.catalogue.perms;
-    let place = |out: &Out<'_>, h: &Held<'_>| {
+    let place = |out: &mut Out<'_>, h: &Held<'_>| {
         let scope = h.namespace.clone().map_or(Scope::Cluster, Scope::Namespace);
-        out.level_at(Special::Escalate, &scope)
+        let priority = out.level_at(Special::Escalate, &scope);
+        out.becomes(Special::Escalate, [To::Identities(scope)]);
+        priority
     };
     let mut best = None;
     let mut witness = Vec::new();
@@ -327,6 +342,7 @@ fn bind(out: &mut Out<'_>, context: &dyn Context) {
         best = best.max(Some(Priority::Low));
         if bind_cr.all {
             best = best.max(out.level(Special::Bind));
+            out.becomes(Special::Bind, [To::Identities(view.scope.clone())]);
         }
         for name in &bind_cr.names {
             let mut scopes = vec![view.scope.clone()];
@@ -342,6 +358,7 @@ fn bind(out: &mut Out<'_>, context: &dyn Context) {
             }
             for scope in scopes {
                 best = best.max(context.role_priority(true, name, &scope));
+                out.becomes(Special::Bind, context.role_reaches(true, name, &scope));
             }
         }
     }
@@ -357,6 +374,10 @@ fn bind(out: &mut Out<'_>, context: &dyn Context) {
             }
             Scope::Namespace(ns) if bind_r.all => {
                 best = best.max(Some(context.strongest_role(ns)));
+                for name in context.roles_in(ns) {
+                    let reached = context.role_reaches(false, &name, &view.scope);
+                    out.becomes(Special::Bind, reached);
+                }
             }
             scope => {
                 for name in &bind_r.names {
@@ -365,7 +386,9 @@ fn bind(out: &mut Out<'_>, context: &dyn Context) {
                         Scope::Cluster => context.namespaces_with_role(name),
                     };
                     for ns in places {
-                        best = best.max(context.role_priority(false, name, &Scope::Namespace(ns)));
+                        let scope = Scope::Namespace(ns);
+                        best = best.max(context.role_priority(false, name, &scope));
+                        out.becomes(Special::Bind, context.role_reaches(false, name, &scope));
                     }
                 }
             }
@@ -542,6 +565,7 @@ pub(super) fn across_scopes(
             catalogue,
             view: cluster,
             hits,
+            edges,
         };
         let (priority, outcome) = if groups.all && usable {
             (out.level(Special::ImpersonateGroups), Outcome::Full)

@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::Grant::{Role, Rule};
-use super::{Actor, EVERYWHERE, HOME, patiently, reign, stage};
+use super::{Actor, EVERYWHERE, HOME, STRONG, patiently, reign, stage};
 use crate::harness::caller::Refusal;
 
 const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
@@ -200,6 +200,101 @@ fn a_new_role_is_added_to_an_aggregated_one_past_the_escalation_check() {
             })
             .expect("the controller takes the rules away");
             outcome
+        },
+    );
+}
+
+/// Becomes the strong account of a namespace in which one has just got everything.
+fn become_strong(actor: &Actor, namespace: &str) -> Result<(), Refusal> {
+    let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{STRONG}/token");
+    let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest"});
+    let answer = patiently(|| actor.caller.post(&path, &request))?;
+    reign(
+        &stage()
+            .world
+            .caller(&json!({"token": answer["status"]["token"]})),
+    )
+}
+
+#[test]
+fn a_role_is_bound_beside_a_strong_account() {
+    const SPACE: &str = "bind-beside";
+    let stage = stage();
+    stage.namespace(SPACE);
+    let create = || Rule(SPACE, "create | rbac.authorization.k8s.io | rolebindings");
+    let thief = stage.actor(
+        "bind-beside-thief",
+        &[
+            create(),
+            Rule(
+                SPACE,
+                "bind | rbac.authorization.k8s.io | clusterroles | cluster-admin",
+            ),
+        ],
+    );
+    let no_bind = stage.actor("bind-beside-no-bind", &[create()]);
+    let other_role = stage.actor(
+        "bind-beside-other-role",
+        &[
+            create(),
+            Rule(
+                SPACE,
+                "bind | rbac.authorization.k8s.io | clusterroles | view",
+            ),
+        ],
+    );
+    stage.contest(
+        "cluster-admin bound in a namespace with a stronger account",
+        (
+            &thief,
+            "critical (rbac-bind@bind-beside high, rbac-write@bind-beside low), \
+             by rbac-bind ServiceAccount bind-beside/strong",
+        ),
+        &[
+            (&no_bind, "low (rbac-write@bind-beside low)"),
+            (
+                &other_role,
+                "low (rbac-bind@bind-beside low, rbac-write@bind-beside low)",
+            ),
+        ],
+        |actor| {
+            let mut binding = promotion(actor);
+            binding["kind"] = json!("RoleBinding");
+            let path = format!("{RBAC}/namespaces/{SPACE}/rolebindings");
+            actor.caller.post(&path, &binding)?;
+            become_strong(actor, SPACE)
+        },
+    );
+}
+
+#[test]
+fn the_own_role_of_a_namespace_is_rewritten_beside_a_strong_account() {
+    const SPACE: &str = "escalate-beside";
+    let stage = stage();
+    stage.namespace(SPACE);
+    let own = |actor: &str, verbs: &str| {
+        let rule = format!("{verbs} | rbac.authorization.k8s.io | roles | {actor}-0");
+        stage.actor(actor, &[Rule(SPACE, &rule)])
+    };
+    let thief = own("escalate-beside-thief", "escalate,patch");
+    let no_escalate = own("escalate-beside-no-escalate", "patch");
+    let no_patch = own("escalate-beside-no-patch", "escalate,get");
+    stage.contest(
+        "the own Role rewritten in a namespace with a stronger account",
+        (
+            &thief,
+            "critical (rbac-escalate@escalate-beside high, rbac-write@escalate-beside low), \
+             by rbac-escalate ServiceAccount escalate-beside/strong",
+        ),
+        &[
+            (&no_escalate, "low (rbac-write@escalate-beside low)"),
+            (&no_patch, "none ()"),
+        ],
+        |actor| {
+            let path = format!("{RBAC}/namespaces/{SPACE}/roles/{actor}-0");
+            let rules = json!({"rules": everything()});
+            actor.caller.merge(&path, &rules)?;
+            become_strong(actor, SPACE)
         },
     );
 }
