@@ -72,6 +72,7 @@ perms! {
     update_secret: "update" "" "secrets",
     delete_secret: "delete" "" "secrets",
     delete_secrets: "deletecollection" "" "secrets",
+    create_account: "create" "" "serviceaccounts",
     create_token: "create" "" "serviceaccounts/token",
     create_pv: "create" "" "persistentvolumes",
     patch_pv: "patch" "" "persistentvolumes",
@@ -694,18 +695,34 @@ pub(super) fn edges_of(catalogue: &Catalogue, hit: &Hit, view: &View, edges: &mu
     let p = &catalogue.perms;
     let scope = &view.scope;
     let mut add = |to: To| edges.push(edge(hit.rule, scope, to));
+    // an account that a binding waits for is there as soon as somebody makes it
+    let make = Union::of(view, &[p.create_account]);
+    let accounts = |add: &mut dyn FnMut(To)| {
+        if make.all {
+            add(To::Identities(scope.clone()));
+            return;
+        }
+        add(To::Accounts(scope.clone()));
+        for name in &make.names {
+            add(To::Identity(scope.clone(), name.clone()));
+        }
+    };
     match catalogue.rule(hit.rule).id.as_str() {
-        "pod-create" | "workload-create" | "workload-modify" => add(To::Accounts(scope.clone())),
+        "pod-create" | "workload-create" | "workload-modify" => accounts(&mut add),
         "serviceaccount-token-create" => match view.names(p.create_token) {
-            Names::All => add(To::Accounts(scope.clone())),
+            Names::All => accounts(&mut add),
             Names::Some(names) => {
-                names
-                    .iter()
-                    .for_each(|n| add(To::Account(scope.clone(), n.clone())));
+                for name in names {
+                    add(if make.has(name) {
+                        To::Identity(scope.clone(), name.clone())
+                    } else {
+                        To::Account(scope.clone(), name.clone())
+                    });
+                }
             }
             Names::None => {}
         },
-        "secrets-token-mint" if hit.outcome == Outcome::Full => add(To::Accounts(scope.clone())),
+        "secrets-token-mint" if hit.outcome == Outcome::Full => accounts(&mut add),
         "impersonate-serviceaccounts" => match view.names(p.impersonate_sa) {
             Names::All => add(To::Identities(scope.clone())),
             Names::Some(names) => {

@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::Grant::Rule;
-use super::{Actor, STRONG, decode, nothing, patiently, reign, stage};
+use super::{Actor, EVERYWHERE, STRONG, decode, nothing, patiently, reign, stage};
 use crate::harness::caller::Refusal;
 
 /// Uses a token.
@@ -76,6 +76,66 @@ fn a_token_is_requested_for_a_stronger_account() {
             let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest"});
             let answer = actor.caller.post(&path, &request)?;
             use_token(answer["status"]["token"].as_str().expect("a token"))
+        },
+    );
+}
+
+#[test]
+fn an_account_that_a_binding_waits_for_is_made() {
+    const SPACE: &str = "token-ghost";
+    const GHOST: &str = "ghost";
+    let stage = stage();
+    stage.namespace(SPACE);
+    stage.bind(
+        EVERYWHERE,
+        "token-ghost-ghost",
+        "ClusterRole",
+        "cluster-admin",
+        &json!({"kind": "ServiceAccount", "name": GHOST, "namespace": SPACE}),
+    );
+    let token = || Rule(SPACE, "create | core | serviceaccounts/token | ghost");
+    let thief = stage.actor(
+        "token-ghost-thief",
+        &[token(), Rule(SPACE, "create | core | serviceaccounts")],
+    );
+    let no_account = stage.actor("token-ghost-no-account", &[token()]);
+    let no_token = stage.actor(
+        "token-ghost-no-token",
+        &[Rule(SPACE, "create | core | serviceaccounts")],
+    );
+    stage.contest(
+        "an account made that a binding waits for, and its token requested",
+        (
+            &thief,
+            "critical (serviceaccount-token-create@token-ghost low, \
+             serviceaccount-write@token-ghost low), \
+             by serviceaccount-token-create ServiceAccount token-ghost/ghost",
+        ),
+        &[
+            (
+                &no_account,
+                "low (serviceaccount-token-create@token-ghost low)",
+            ),
+            (&no_token, "low (serviceaccount-write@token-ghost low)"),
+        ],
+        |actor| {
+            let accounts = format!("/api/v1/namespaces/{SPACE}/serviceaccounts");
+            let account = json!({
+                "apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": GHOST},
+            });
+            actor.caller.post(&accounts, &account)?;
+            let path = format!("{accounts}/{GHOST}/token");
+            let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest"});
+            let outcome = actor
+                .caller
+                .post(&path, &request)
+                .and_then(|answer| use_token(answer["status"]["token"].as_str().expect("a token")));
+            // Else the next one finds it there.
+            stage
+                .admin
+                .delete(&format!("{accounts}/{GHOST}"))
+                .expect("it was made");
+            outcome
         },
     );
 }
