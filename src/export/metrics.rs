@@ -10,10 +10,13 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
     DescriptorEncoder, EncodeLabelSet, EncodeMetric, LabelSetEncoder, text::encode_registry,
 };
-use prometheus_client::metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge};
+use prometheus_client::metrics::{
+    MetricType, counter::ConstCounter, gauge::ConstGauge, histogram::Histogram,
+};
 use prometheus_client::registry::Registry;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Type of a family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +25,8 @@ pub enum Kind {
     Gauge,
     /// Only rises; the name ends in `_total`.
     Counter,
+    /// Observations in buckets.
+    Histogram,
 }
 
 /// One family.
@@ -74,6 +79,11 @@ const RISKY_SUBJECTS: Family = gauge(
     KIND_LEVEL,
     "Subjects by effective priority, what they can become through others included.",
 );
+const SINCE: Family = gauge(
+    "rbac_risky_subject_since_timestamp_seconds",
+    &["namespace", "kind", "name", "priority", "status"],
+    "Since when a subject holds its priority, from the times of bindings, roles and service accounts.",
+);
 const PODS: Family = gauge(
     "rbac_pods",
     NAMESPACE,
@@ -83,6 +93,18 @@ const HOT_PODS: Family = gauge(
     "rbac_hot_pods",
     LEVEL,
     "Live pods that carry an API token of a risky service account, by the strongest one.",
+);
+const HOT_WORKLOADS: Family = gauge(
+    "rbac_hot_workload_pods",
+    &[
+        "namespace",
+        "workload_kind",
+        "workload",
+        "serviceaccount",
+        "priority",
+        "status",
+    ],
+    "Live pods of a workload that carry an API token of a risky service account; the strongest account is named.",
 );
 const AUTOMOUNT_PODS: Family = gauge(
     "rbac_automount_pods",
@@ -133,6 +155,16 @@ const RULE_SUBJECTS: Family = gauge(
     "rbac_rule_subjects",
     &["rule", "priority", "status"],
     "Subjects that a rule of the catalogue matches, at the priority of their highest scope.",
+);
+const ACCEPTED_EXPIRY: Family = gauge(
+    "rbac_accepted_risk_expiry_timestamp_seconds",
+    &["id", "risk_owner"],
+    "When an accepted risk expires or expired.",
+);
+const ESCALATIONS: Family = counter(
+    "rbac_subject_escalations_total",
+    &["namespace", "priority"],
+    "Rises to a priority seen while watching, from changes of roles, bindings and service accounts.",
 );
 const BUILD_INFO: Family = gauge(
     "rbac_exporter_build_info",
@@ -191,12 +223,46 @@ const WITHOUT_HISTORY: Family = gauge(
     "Objects whose managedFields do not tell when they changed.",
 );
 
+const EVALUATION: Family = Family {
+    name: "rbac_exporter_evaluation_duration_seconds",
+    kind: Kind::Histogram,
+    labels: &[],
+    help: "Time to settle one batch of changes.",
+};
+const SELFCHECK_DIFFERENCES: Family = gauge(
+    "rbac_exporter_selfcheck_differences",
+    &[],
+    "Subjects, roles and namespaces whose incremental state differed from an evaluation from scratch; must stay 0.",
+);
+const SELFCHECK_LAST_RUN: Family = gauge(
+    "rbac_exporter_selfcheck_last_run_timestamp_seconds",
+    &[],
+    "When the evaluation from scratch last ran.",
+);
+const DETAIL_DROPPED: Family = gauge(
+    "rbac_exporter_detail_series_dropped",
+    &["family"],
+    "Series that a detail family leaves out for its limit.",
+);
+const CONFIG_SUCCESSFUL: Family = gauge(
+    "rbac_exporter_config_last_reload_successful",
+    &[],
+    "1 while the configuration in force is the newest there is.",
+);
+const CONFIG_SUCCESS_TIME: Family = gauge(
+    "rbac_exporter_config_last_reload_success_timestamp_seconds",
+    &[],
+    "When the configuration in force was loaded.",
+);
+
 /// Every family but `process_*`, in the order of the output.
 pub const TABLE: &[Family] = &[
     SUBJECTS,
     RISKY_SUBJECTS,
+    SINCE,
     PODS,
     HOT_PODS,
+    HOT_WORKLOADS,
     AUTOMOUNT_PODS,
     NEEDLESS_TOKEN_PODS,
     NODE_ESCAPE_PODS,
@@ -207,6 +273,9 @@ pub const TABLE: &[Family] = &[
     DANGLING_BINDINGS,
     IDLE_ACCOUNTS,
     RULE_SUBJECTS,
+    ACCEPTED_EXPIRY,
+    ESCALATIONS,
+    DETAIL_DROPPED,
     BUILD_INFO,
     INFO,
     COMPLETE,
@@ -219,6 +288,11 @@ pub const TABLE: &[Family] = &[
     OBJECTS,
     BAD_OBJECTS,
     WITHOUT_HISTORY,
+    EVALUATION,
+    SELFCHECK_DIFFERENCES,
+    SELFCHECK_LAST_RUN,
+    CONFIG_SUCCESSFUL,
+    CONFIG_SUCCESS_TIME,
 ];
 
 /// What does not come from the ledger.
@@ -230,6 +304,31 @@ pub struct About {
     pub revision: String,
     /// `--web.external-url`
     pub external_url: String,
+    /// When the configuration in force was loaded, Unix seconds.
+    pub configured: i64,
+}
+
+/// What the exporter observes of its own work.
+#[derive(Debug)]
+pub struct Work {
+    /// Durations of settled batches, seconds.
+    pub evaluation: Histogram,
+    /// What the last self-check found.
+    pub selfcheck_differences: AtomicU64,
+    /// When it ran, Unix seconds; 0 before the first.
+    pub selfcheck_last_run: AtomicU64,
+}
+
+impl Default for Work {
+    fn default() -> Self {
+        // from a quiet cluster's batch to a catalogue reload at full size
+        let buckets = [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0];
+        Work {
+            evaluation: Histogram::new(buckets),
+            selfcheck_differences: AtomicU64::new(0),
+            selfcheck_last_run: AtomicU64::new(0),
+        }
+    }
 }
 
 // === writing families
@@ -280,6 +379,7 @@ fn family(
 ) -> Result {
     let (name, kind) = match family.kind {
         Kind::Gauge => (family.name, MetricType::Gauge),
+        Kind::Histogram => (family.name, MetricType::Histogram),
         Kind::Counter => (
             family.name.strip_suffix("_total").unwrap_or(family.name),
             MetricType::Counter,
@@ -302,7 +402,14 @@ impl Series<'_, '_> {
                 ConstGauge::new(value).encode(self.encoder.encode_family(&labels)?)
             }
             Kind::Counter => ConstCounter::new(value).encode(self.encoder.encode_family(&labels)?),
+            // it has buckets, not a value
+            Kind::Histogram => Err(std::fmt::Error),
         }
+    }
+
+    fn histogram(&mut self, histogram: &Histogram) -> Result {
+        let labels = Labels(&[], &[]);
+        histogram.encode(self.encoder.encode_family(&labels)?)
     }
 
     /// Levels of one label prefix: the zero-initialised ones always, others where there is something.
@@ -381,11 +488,25 @@ impl Collector for JudgementCollector {
                 Ok(())
             })
         })?;
+        family(e, &SINCE, |s| {
+            self.0.judged.subjects.iter().try_for_each(|(ns, d)| {
+                let kind = SUBJECT_KINDS[d.kind];
+                let values = [ns, kind, &*d.name, d.priority.as_str(), d.status.as_str()];
+                s.put(&values, u64::from(d.since))
+            })
+        })?;
         family(e, &PODS, |s| {
             self.each(|ns, b| s.put(&[ns], u64::from(b.pods)))
         })?;
         family(e, &HOT_PODS, |s| {
             self.each(|ns, b| s.levels(&[ns], &b.hot_pods, Zero::Open, false))
+        })?;
+        family(e, &HOT_WORKLOADS, |s| {
+            self.0.judged.workloads.iter().try_for_each(|(ns, d)| {
+                let (priority, status) = (d.priority.as_str(), d.status.as_str());
+                let values = [&**ns, &*d.kind, &*d.name, &*d.account, priority, status];
+                s.put(&values, u64::from(d.pods))
+            })
         })?;
         family(e, &AUTOMOUNT_PODS, |s| {
             self.each(|ns, b| {
@@ -470,6 +591,25 @@ impl Collector for JudgementCollector {
                 let values = [r.rule.as_str(), r.priority.as_str(), r.status.as_str()];
                 s.put(&values, u64::from(r.subjects))
             })
+        })?;
+        // acceptances come with the configuration file; there is none yet, so no series
+        family(e, &ACCEPTED_EXPIRY, |_| Ok(()))?;
+        family(e, &ESCALATIONS, |s| {
+            let seen = &self.0.judged.escalations;
+            for p in Priority::RISKY {
+                if !seen.iter().any(|(ns, q, _)| ns.is_empty() && *q == p) {
+                    s.put(&["", p.as_str()], 0)?;
+                }
+            }
+            seen.iter()
+                .try_for_each(|(ns, p, n)| s.put(&[ns, p.as_str()], *n))
+        })?;
+        family(e, &DETAIL_DROPPED, |s| {
+            let families = [SINCE.name, HOT_WORKLOADS.name];
+            families
+                .into_iter()
+                .zip(self.0.judged.dropped)
+                .try_for_each(|(f, n)| s.put(&[f], n))
         })
     }
 }
@@ -479,6 +619,7 @@ impl Collector for JudgementCollector {
 struct HealthCollector {
     snapshot: Arc<Snapshot>,
     about: Arc<About>,
+    work: Arc<Work>,
 }
 
 impl Collector for HealthCollector {
@@ -528,6 +669,18 @@ impl Collector for HealthCollector {
             watches
                 .iter()
                 .try_for_each(|(r, _, _, n)| s.put(&[r.plural()], *n))
+        })?;
+        family(e, &EVALUATION, |s| s.histogram(&self.work.evaluation))?;
+        let of = |value: &AtomicU64| value.load(Ordering::Relaxed);
+        family(e, &SELFCHECK_DIFFERENCES, |s| {
+            s.put(&[], of(&self.work.selfcheck_differences))
+        })?;
+        family(e, &SELFCHECK_LAST_RUN, |s| {
+            s.put(&[], of(&self.work.selfcheck_last_run))
+        })?;
+        family(e, &CONFIG_SUCCESSFUL, |s| s.put(&[], 1))?;
+        family(e, &CONFIG_SUCCESS_TIME, |s| {
+            s.put(&[], u64::try_from(about.configured).unwrap_or_default())
         })
     }
 }
@@ -549,10 +702,11 @@ pub fn judgement(snapshot: &Arc<Snapshot>) -> String {
 }
 
 /// The exporter's own families and `process_*` as OpenMetrics, without the end marker.
-pub fn health(snapshot: &Arc<Snapshot>, about: &Arc<About>) -> String {
+pub fn health(snapshot: &Arc<Snapshot>, about: &Arc<About>, work: &Arc<Work>) -> String {
     let own = HealthCollector {
         snapshot: snapshot.clone(),
         about: about.clone(),
+        work: work.clone(),
     };
     let mut text = encode(Box::new(own));
     text.push_str(&encode(Box::new(ProcessCollector)));
@@ -580,20 +734,20 @@ mod tests {
                     (Arc::from(""), Arc::default()),
                     (Arc::from("a"), Arc::default()),
                 ],
-                rules: vec![],
+                ..crate::ledger::Judged::default()
             }),
             ..Snapshot::default()
         });
-        let text = judgement(&snapshot) + &health(&snapshot, &Arc::default());
+        let text = judgement(&snapshot) + &health(&snapshot, &Arc::default(), &Arc::default());
         for family in TABLE {
             let name = match family.kind {
-                Kind::Gauge => family.name,
+                Kind::Gauge | Kind::Histogram => family.name,
                 Kind::Counter => family.name.strip_suffix("_total").expect("counters end so"),
             };
-            let kind = if family.kind == Kind::Gauge {
-                "gauge"
-            } else {
-                "counter"
+            let kind = match family.kind {
+                Kind::Gauge => "gauge",
+                Kind::Counter => "counter",
+                Kind::Histogram => "histogram",
             };
             let header = format!("# HELP {name} {}\n# TYPE {name} {kind}\n", family.help);
             assert_eq!(text.matches(&header).count(), 1, "{name}");

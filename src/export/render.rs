@@ -5,7 +5,7 @@
 //! are small, and follow as a second part. A gzip stream may consist of several members (RFC 1952 §2.2),
 //! so the compressed parts are put one behind the other too.
 
-use super::metrics::{self, About};
+use super::metrics::{self, About, Work};
 use super::negotiate::{Format, gzip, open_metrics_to_text};
 use crate::ledger::Snapshot;
 use bytes::{Bytes, BytesMut};
@@ -28,14 +28,16 @@ struct Kept {
 #[derive(Debug)]
 pub struct Renderer {
     about: Arc<About>,
+    work: Arc<Work>,
     kept: Mutex<Kept>,
 }
 
 impl Renderer {
     /// With what does not come from the ledger.
-    pub fn new(about: About) -> Renderer {
+    pub fn new(about: About, work: Arc<Work>) -> Renderer {
         Renderer {
             about: Arc::new(about),
+            work,
             kept: Mutex::default(),
         }
     }
@@ -43,7 +45,7 @@ impl Renderer {
     /// What `/metrics` answers.
     pub fn metrics(&self, snapshot: &Arc<Snapshot>, format: Format, compressed: bool) -> Bytes {
         let first = self.judgement(snapshot, format, compressed);
-        let mut second = metrics::health(snapshot, &self.about);
+        let mut second = metrics::health(snapshot, &self.about, &self.work);
         second = match format {
             Format::OpenMetrics => second + END,
             Format::Text => open_metrics_to_text(&second),

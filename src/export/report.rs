@@ -327,7 +327,7 @@ fn subject_entry(view: &SubjectView) -> SubjectEntry {
         priority: view.priority,
         own: view.own,
         status: view.status,
-        since: None,
+        since: view.since.and_then(rfc3339),
         findings: view
             .findings
             .iter()
@@ -357,6 +357,13 @@ fn subject_entry(view: &SubjectView) -> SubjectEntry {
             })
             .collect(),
     }
+}
+
+/// RFC 3339, UTC.
+fn rfc3339(seconds: i64) -> Option<String> {
+    jiff::Timestamp::from_second(seconds)
+        .ok()
+        .map(|t| t.to_string())
 }
 
 fn pod_entry(view: &PodView) -> PodEntry {

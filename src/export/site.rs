@@ -1,7 +1,7 @@
 //! What the server serves: routes, and the state they read.
 
 use super::http::{Ask, Reply, Site};
-use super::metrics::About;
+use super::metrics::{About, Work};
 use super::negotiate::{accepts_gzip, exposition, gzip};
 use super::render::Renderer;
 use super::report::Report;
@@ -24,6 +24,8 @@ pub struct Shared {
     pub turn: AtomicI64,
     /// The process is about to end.
     pub stopping: AtomicBool,
+    /// What the exporter observes of its own work.
+    pub work: Arc<Work>,
 }
 
 /// Without a turn for this long the writer counts as stuck.
@@ -37,6 +39,7 @@ impl Shared {
             ledger: RwLock::new(ledger),
             turn: AtomicI64::new(clock::now()),
             stopping: AtomicBool::new(false),
+            work: Arc::default(),
         }
     }
 }
@@ -55,8 +58,8 @@ impl Pages {
     pub fn new(shared: Arc<Shared>, about: About, telemetry_path: String) -> Pages {
         let version = about.version.clone();
         Pages {
+            renderer: Renderer::new(about, shared.work.clone()),
             shared,
-            renderer: Renderer::new(about),
             telemetry_path,
             version,
         }

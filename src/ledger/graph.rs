@@ -8,7 +8,7 @@
 
 use super::Ledger;
 use super::names::Sym;
-use super::rows::{SubjectKey, ToKey};
+use super::rows::{SubjectKey, SubjectRow, ToKey};
 use super::table::{Map, RowId};
 use crate::risk::Priority;
 
@@ -45,8 +45,17 @@ pub(crate) fn fixpoint(ledger: &Ledger) -> (Vec<Effective>, u64) {
     let mut list_of: Map<ToKey, usize> = Map::default();
     let mut out = vec![Effective::default(); subjects.bound()];
     let mut queues: [Vec<RowId>; 5] = Default::default();
+    // who has findings or edges, in an order that does not depend on when they were seen: paths are
+    // the same after a restart and in every replica
+    let mut risky: Vec<(&SubjectRow, RowId)> = Vec::new();
     for (id, row) in subjects.iter() {
         work += 1;
+        if row.own > Priority::None || !row.edges.is_empty() {
+            risky.push((row, id));
+        }
+    }
+    risky.sort_by(|a, b| ledger.order(a.0.key, b.0.key));
+    for (row, id) in risky {
         out[id as usize].priority = row.own;
         if row.own > Priority::None {
             queues[row.own as usize].push(id);
@@ -129,7 +138,7 @@ pub(crate) fn fixpoint(ledger: &Ledger) -> (Vec<Effective>, u64) {
 }
 
 /// Sets whose members do not follow from a subject's own key.
-fn members_are_listed(to: ToKey) -> bool {
+pub(crate) fn members_are_listed(to: ToKey) -> bool {
     matches!(
         to,
         ToKey::PodTokensOf(..)
@@ -143,7 +152,7 @@ fn members_are_listed(to: ToKey) -> bool {
 }
 
 /// The sets that a subject belongs to by its key.
-fn keys_of(
+pub(crate) fn keys_of(
     ledger: &Ledger,
     key: SubjectKey,
     exists: bool,
@@ -162,7 +171,7 @@ fn keys_of(
                     each(ToKey::Account(scope, name));
                 }
             }
-            if pod_sets && ledger.carried(namespace, name) {
+            if pod_sets && ledger.lends_token(namespace, name) {
                 each(ToKey::PodTokens(namespace));
                 each(ToKey::PodTokens(Sym::STAR));
             }

@@ -18,7 +18,9 @@ mod graph;
 mod names;
 mod query;
 mod rows;
+mod selfcheck;
 mod settle;
+mod since;
 mod subjects;
 mod table;
 mod tally;
@@ -29,12 +31,14 @@ pub use query::{
     Attributes, BindingView, FindingView, Grant, PathStep, PodView, Question, RoleView, SecretView,
     SubjectView, TokenSource, TokenView, Verdict,
 };
-pub use tally::{ByLevel, ByPriority, Judged, NamespaceBlock, RuleCount, Snapshot};
+pub use tally::{
+    ByLevel, ByPriority, Judged, NamespaceBlock, RuleCount, Snapshot, SubjectDetail, WorkloadDetail,
+};
 pub use watch::WatchState;
 
 use crate::object::{Binding, Object, Origin, Pod, Resource, Role, ServiceAccount, Subject};
 use crate::rbac::{MASTERS, OLDEST, PackedRules, ServerVersion, shipped_roles};
-use crate::risk::{Catalogue, audience_accepted, secret_may_be_token_of};
+use crate::risk::{Catalogue, Priority, audience_accepted, secret_may_be_token_of};
 use names::{Names, Sym};
 use rows::{
     AccountRow, AggregationRow, BindingRow, NamespaceRow, PodRow, PodShape, RoleRow, SecretRow,
@@ -63,6 +67,13 @@ pub struct Settings {
     pub version: ServerVersion,
     /// Audiences that the API server accepts beside none at all (catalogue D.2).
     pub audiences: Vec<String>,
+    /// For this long after the last live pod of an account has gone, edges through pods still lead to
+    /// it, so that priorities do not flap with every rollout. Seconds.
+    pub pod_grace: i64,
+    /// Priorities that get a series a subject and workload.
+    pub detail: Vec<Priority>,
+    /// Most series of one detail family.
+    pub detail_limit: usize,
 }
 
 impl Settings {
@@ -75,6 +86,9 @@ impl Settings {
             world,
             version,
             audiences: vec![Settings::DEFAULT_AUDIENCE.to_owned()],
+            pod_grace: 0,
+            detail: vec![Priority::Critical, Priority::High],
+            detail_limit: 5000,
         }
     }
 }
@@ -100,12 +114,16 @@ pub struct Ledger {
     shapes: std::collections::HashSet<Arc<PodShape>, foldhash::fast::RandomState>,
     /// Live pods that carry a projected API token of the account.
     carried: Map<(Sym, Sym), u32>,
+    /// Accounts whose last live pod has gone, each with the moment until which edges still lead there.
+    lingering: Map<(Sym, Sym), i64>,
     /// Live pods that receive the Secret.
     carried_secrets: Map<Sym, Map<Sym, u32>>,
     /// Accounts that list a Secret, by namespace and Secret.
     secret_owners: Map<(Sym, Sym), Vec<Sym>>,
     /// Pods by node, with the number of live ones that can take it.
     nodes: Map<Sym, NodePods>,
+    /// Some aggregated ClusterRole picks roles without labels (manifests).
+    takes_unlabelled: bool,
     /// Some edge looks at single pods or nodes, so that any pod may matter to the fixpoint.
     pod_edges: bool,
     /// Edges that lead to Group system:masters, which makes it a subject.
@@ -120,6 +138,12 @@ pub struct Ledger {
     rule_counts: tally::RuleCounts,
     last_judged: Arc<Judged>,
     generation: u64,
+    /// The time of day, as the owner last told it; Unix seconds.
+    now: i64,
+    /// A settled batch has seen everything once: what rises from now on was watched.
+    watching: bool,
+    /// Rises seen by watching, by namespace and priority.
+    escalations: BTreeMap<(Arc<str>, Priority), u64>,
     dirty: DirtySets,
 }
 
@@ -140,6 +164,12 @@ struct DirtySets {
     namespaces: Dirty<Sym>,
     nodes: Dirty<Sym>,
     graph: bool,
+    /// Something moved that only since looks at.
+    times: bool,
+    /// A role, binding or account moved: what rises in this batch may owe it to that.
+    rbac: bool,
+    /// A pod, the rules or the version moved: so it may owe it to that.
+    others: bool,
     everything: bool,
     health: bool,
 }
@@ -161,9 +191,11 @@ impl Ledger {
             role_refs: Map::default(),
             shapes: Default::default(),
             carried: Map::default(),
+            lingering: Map::default(),
             carried_secrets: Map::default(),
             secret_owners: Map::default(),
             nodes: Map::default(),
+            takes_unlabelled: false,
             pod_edges: false,
             masters_named: 0,
             watches: Default::default(),
@@ -174,6 +206,9 @@ impl Ledger {
             blocks: BTreeMap::new(),
             last_judged: Arc::default(),
             generation: 0,
+            now: 0,
+            watching: false,
+            escalations: BTreeMap::new(),
             dirty: DirtySets::default(),
         };
         ledger.dirty.namespaces.insert(Sym::EMPTY);
@@ -242,6 +277,18 @@ impl Ledger {
             && !self.problems.iter().any(|p| p.severity == Severity::Error)
     }
 
+    /// Tells the time of day, Unix seconds. It never goes back.
+    pub fn advance(&mut self, now: i64) {
+        self.now = self.now.max(now);
+        let before = self.lingering.len();
+        let now = self.now;
+        self.lingering.retain(|_, until| *until > now);
+        if self.lingering.len() != before {
+            self.dirty.graph = true;
+            self.dirty.others = true;
+        }
+    }
+
     /// Takes one change in. Nothing is judged before [`Ledger::settle`].
     pub fn apply(&mut self, change: Change) {
         match change {
@@ -290,6 +337,7 @@ impl Ledger {
                 if version != self.settings.version {
                     self.settings.version = version;
                     self.dirty.everything = true;
+                    self.dirty.others = true;
                 }
             }
             Change::Problems(problems) => {
@@ -314,6 +362,7 @@ impl Ledger {
         }
         let namespace = self.names.intern(&meta.namespace);
         let name = self.names.intern(&meta.name);
+        self.note_cause(resource);
         match object {
             Object::Role(role) => self.put_role(namespace, name, role, false),
             Object::Binding(binding) => self.put_binding(namespace, name, &binding),
@@ -384,7 +433,16 @@ impl Ledger {
         }
     }
 
+    fn note_cause(&mut self, resource: Resource) {
+        match resource {
+            Resource::Pods => self.dirty.others = true,
+            Resource::Namespaces => {}
+            _ => self.dirty.rbac = true,
+        }
+    }
+
     fn drop_row(&mut self, resource: Resource, namespace: Sym, name: Sym) {
+        self.note_cause(resource);
         match resource {
             Resource::ClusterRoles | Resource::Roles => self.drop_role(namespace, name),
             Resource::ClusterRoleBindings | Resource::RoleBindings => {
@@ -462,14 +520,21 @@ impl Ledger {
             row.gives = old.gives;
             row.wildcards = old.wildcards.clone();
             row.depends = old.depends;
-            let aggregates = row.aggregation.is_some() || old.aggregation.is_some();
+            let aggregates = row.aggregation.is_some()
+                || old.aggregation.is_some()
+                || (cluster && self.takes_unlabelled);
+            let retimed = old.times != row.times;
             let (id, _) = self.roles.put(namespace, name, row);
             self.dirty.aggregation |= aggregates;
             if !same {
                 self.dirty.roles.insert(id);
+            } else if retimed {
+                self.dirty.times = true;
+                self.role_moved(namespace, name);
             }
         } else {
-            self.dirty.aggregation |= row.aggregation.is_some();
+            self.dirty.aggregation |=
+                row.aggregation.is_some() || (cluster && self.takes_unlabelled);
             let (id, _) = self.roles.put(namespace, name, row);
             self.dirty.roles.insert(id);
         }
@@ -501,7 +566,8 @@ impl Ledger {
         }
         if let Some((id, row)) = self.roles.remove(namespace, name) {
             self.dirty.roles.remove(&id);
-            self.dirty.aggregation |= row.aggregation.is_some();
+            self.dirty.aggregation |=
+                row.aggregation.is_some() || (namespace == Sym::EMPTY && self.takes_unlabelled);
             self.dirty.dependents = true;
             self.dirty.namespaces.insert(namespace);
             self.role_moved(namespace, name);
@@ -554,6 +620,10 @@ impl Ledger {
             && old.role == row.role
             && old.subjects == row.subjects
         {
+            if old.times != row.times {
+                self.dirty.times = true;
+                self.dirty.bindings.insert(id);
+            }
             self.bindings.put(namespace, name, row);
             self.dirty.namespaces.insert(namespace);
             return;
@@ -652,7 +722,9 @@ impl Ledger {
             secrets: secrets.clone(),
             created: account.meta.created,
         };
+        let created = row.created;
         let (_, old) = self.accounts.put(namespace, name, row);
+        self.dirty.times |= old.as_ref().is_some_and(|o| o.created != created);
         let before = old.as_ref().map(|o| o.secrets.clone()).unwrap_or_default();
         if before != secrets {
             self.list_secrets(namespace, name, &before, &secrets);
@@ -717,6 +789,9 @@ impl Ledger {
             let owners = self.secret_owners.entry((namespace, *secret)).or_default();
             if !owners.contains(&account) {
                 owners.push(account);
+                // whichever came first must not decide which account a workload shows
+                let names = &self.names;
+                owners.sort_by(|a, b| names.text(*a).cmp(names.text(*b)));
             }
         }
         self.dirty.namespaces.insert(namespace);
@@ -827,7 +902,15 @@ impl Ledger {
     fn carry(&mut self, namespace: Sym, shape: &PodShape, up: bool) {
         let mut flipped = false;
         if shape.tokens.iter().any(|t| t.accepted) && shape.account != Sym::EMPTY {
-            flipped |= count(&mut self.carried, (namespace, shape.account), up);
+            let key = (namespace, shape.account);
+            let turned = count(&mut self.carried, key, up);
+            if turned && up {
+                self.lingering.remove(&key);
+            } else if turned && self.settings.pod_grace > 0 {
+                self.lingering
+                    .insert(key, self.now + self.settings.pod_grace);
+            }
+            flipped |= turned;
         }
         if !shape.secrets.is_empty() {
             let secrets = self.carried_secrets.entry(namespace).or_default();
@@ -865,6 +948,11 @@ impl Ledger {
                     .keys()
                     .any(|s| self.secret_owners_of(namespace, *s).contains(&account))
             })
+    }
+
+    /// Do edges through pods lead to the account?
+    fn lends_token(&self, namespace: Sym, account: Sym) -> bool {
+        self.lingering.contains_key(&(namespace, account)) || self.carried(namespace, account)
     }
 
     /// Accounts whose API token the pod carries, by name, without duplicates.
@@ -931,6 +1019,10 @@ impl Ledger {
                     mark(secret.name);
                     secret.containers.iter().for_each(|c| mark(*c));
                 }
+            }
+            for (namespace, account) in self.lingering.keys() {
+                mark(*namespace);
+                mark(*account);
             }
             for (_, row) in self.subjects.iter() {
                 key_names(row.key, mark);

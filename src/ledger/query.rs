@@ -63,6 +63,8 @@ pub struct SubjectView {
     pub priority: Priority,
     /// Status.
     pub status: Status,
+    /// Since when it holds its effective priority, Unix seconds.
+    pub since: Option<i64>,
     /// Findings by rule and scope.
     pub findings: Vec<FindingView>,
     /// From the subject, left out, to the identity whose own priority it takes.
@@ -284,6 +286,7 @@ impl Ledger {
             own: row.own,
             priority: row.effective,
             status: row.status,
+            since: (row.since > 0).then_some(i64::from(row.since)),
             findings,
             path: self.path(id),
             cut: self.cut(id, &subject, &bindings, strongest),
@@ -490,7 +493,7 @@ impl Ledger {
             ToKey::Identities(s) => account(s, &|_, _, _, _| true),
             ToKey::Account(s, n) => account(s, &|_, _, name, exists| exists && name == n),
             ToKey::Identity(s, n) => account(s, &|_, _, name, _| name == n),
-            ToKey::PodTokens(s) => account(s, &|_, ns, name, _| self.carried(ns, name)),
+            ToKey::PodTokens(s) => account(s, &|_, ns, name, _| self.lends_token(ns, name)),
             ToKey::User(n) => self
                 .subjects
                 .find(SubjectKey::User(n))
@@ -551,6 +554,33 @@ impl Ledger {
         best
     }
 
+    /// Its priority rests on what implicit groups hold, and on nothing that names it: then the group's
+    /// own series is the page (contract §5).
+    pub(super) fn rests_on_groups(&self, id: RowId) -> bool {
+        let Some(row) = self.subjects.get(id) else {
+            return false;
+        };
+        if row.bindings.is_empty() {
+            return !matches!(row.key, SubjectKey::Group(_)) || row.effective > row.own;
+        }
+        let subject = self.subject(row.key);
+        let bindings = self.bindings_of(&subject, row.key);
+        let (direct, groups): (Vec<_>, Vec<_>) = bindings.iter().partition(|(_, direct)| *direct);
+        let strong = |b: &(RowId, bool)| {
+            let role = self.role_of(b.0).and_then(|r| self.roles.get(r));
+            role.is_some_and(|r| !r.reaches.is_empty())
+        };
+        if !groups.iter().any(strong) {
+            return false;
+        }
+        let strongest = Strongest::default();
+        let level = |keep: &[(RowId, bool)]| {
+            let (judged, _) = self.judgement_with(&subject, keep, false);
+            self.level_with(id, &judged, &strongest)
+        };
+        level(&groups) >= row.effective && level(&direct) < row.effective
+    }
+
     /// The smallest set of bindings whose removal brings the subject below its priority: exact for up
     /// to [`EXACT_CUT`] candidates, greedy beyond.
     fn cut(
@@ -574,7 +604,7 @@ impl Ledger {
         if reaches(&[]) {
             return Vec::new(); // nothing that RBAC holds makes it what it is
         }
-        let matters: Vec<(RowId, bool)> = bindings
+        let mut matters: Vec<(RowId, bool)> = bindings
             .iter()
             .filter(|(b, _)| {
                 self.role_of(*b)
@@ -584,6 +614,14 @@ impl Ledger {
             })
             .copied()
             .collect();
+        // of several smallest sets, always the same one
+        matters.sort_by(|a, b| {
+            let at = |id: RowId| {
+                let (namespace, name) = self.bindings.key(id);
+                (self.names.text(namespace), self.names.text(name))
+            };
+            at(a.0).cmp(&at(b.0))
+        });
         // what reaches the priority alone must go in any case
         let (mut gone, mut rest): (Vec<_>, Vec<_>) = matters
             .iter()
@@ -683,6 +721,8 @@ impl Ledger {
                     });
                 }
             }
+            // a Secret's owners come in no order
+            tokens.sort_by(|a, b| (&a.account, a.source as u8).cmp(&(&b.account, b.source as u8)));
             out.push(PodView {
                 namespace: text(ns),
                 name: text(name),
@@ -733,7 +773,10 @@ impl Ledger {
             places.dedup();
             let mut findings: Vec<(String, String, Priority)> = places
                 .into_iter()
-                .flat_map(|place| self.alone_at(id, place).findings)
+                .flat_map(|place| {
+                    let place = place.map(|ns| self.names.text(ns).clone());
+                    self.alone_at(id, place.as_deref()).findings
+                })
                 .map(|f| {
                     let rule = self.catalogue.rule(f.rule).id.clone();
                     (rule, f.scope.as_str().to_owned(), f.priority)

@@ -1,6 +1,7 @@
 //! The rows: slim, interned, nothing of an object that the judgement does not use.
 
 use super::names::Sym;
+use super::since::{Moment, SinceOwn};
 use super::table::RowId;
 use crate::object::{LabelSelector, Origin, Phase, PolicyRule, SecretSource};
 use crate::rbac::PackedRules;
@@ -170,6 +171,12 @@ pub(crate) struct SubjectRow {
     /// Rules that match it, each at its highest priority.
     pub(crate) rules: Box<[(RuleId, Priority)]>,
     pub(crate) edges: Box<[EdgeRow]>,
+    /// Since when it holds what it holds on its own.
+    pub(crate) since_own: SinceOwn,
+    /// Since when it holds its effective priority; 0 for unknown.
+    pub(crate) since: Moment,
+    /// `since` is the moment its rise was seen, not derived from objects.
+    pub(crate) stamped: bool,
     /// The edge that raised it and the subject that it leads to.
     pub(crate) support: Option<(u32, RowId)>,
     /// Its judgement looked at other roles.
@@ -188,6 +195,9 @@ impl SubjectRow {
             covered: None,
             rules: Box::default(),
             edges: Box::default(),
+            since_own: SinceOwn::default(),
+            since: 0,
+            stamped: false,
             support: None,
             depends: false,
         }

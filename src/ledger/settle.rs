@@ -3,11 +3,14 @@
 use super::graph::{self, Effective};
 use super::names::Sym;
 use super::rows::{EdgeRow, InPlaces, RoleRow, SubjectKey, ToKey};
+use super::since::{self, Moment, SinceOwn, moment};
 use super::subjects::namespace_of;
 use super::table::{Map, RowId};
 use super::{Ledger, World};
 use crate::object::Subject;
-use crate::rbac::{MASTERS, Members, PackedRules, aggregated_rules, implicit_groups, members_of};
+use crate::rbac::{
+    MASTERS, Members, PackedRules, aggregated_rules, implicit_groups, members_of, selects,
+};
 use crate::risk::{
     Assessment, Context, Edge, Held, Pair, Priority, Reaches, RuleId, Scope, Status, To, assess,
     builtin_pairs,
@@ -20,25 +23,15 @@ use std::sync::Arc;
 struct Others<'a> {
     ledger: &'a Ledger,
     asked: Cell<bool>,
-    /// It answers for a role that is asked about itself: roles that may bind each other would go
-    /// round for ever.
-    inner: bool,
-}
-
-impl<'a> Others<'a> {
-    fn of(ledger: &'a Ledger) -> Others<'a> {
-        Others {
-            ledger,
-            asked: Cell::new(false),
-            inner: false,
-        }
-    }
+    /// Answer from what is kept alone. A role that is judged for one namespace may bind itself, so
+    /// judging the roles it binds the same way would never end.
+    kept: bool,
 }
 
 impl Context for Others<'_> {
     fn role_priority(&self, cluster_role: bool, name: &str, scope: &Scope) -> Option<Priority> {
         self.asked.set(true);
-        self.ledger.role_gives(cluster_role, name, scope)
+        self.ledger.role_gives(cluster_role, name, scope, self.kept)
     }
 
     fn strongest_role(&self, namespace: &str) -> Priority {
@@ -68,21 +61,19 @@ impl Context for Others<'_> {
 
     fn role_reaches(&self, cluster_role: bool, name: &str, scope: &Scope) -> Vec<To> {
         self.asked.set(true);
-        let Some(id) = self.ledger.role(cluster_role, name, scope) else {
-            return Vec::new();
-        };
-        if self.inner {
+        let ledger = self.ledger;
+        if self.kept {
+            // What a role may bind by name goes no further than to the roles it names.
             return Vec::new();
         }
-        let inner = Others {
-            inner: true,
-            ..Others::of(self.ledger)
+        let Some(id) = ledger.role(cluster_role, name, scope) else {
+            return Vec::new();
         };
         let place = match scope {
             Scope::Cluster => None,
             Scope::Namespace(ns) => Some(&**ns),
         };
-        let alone = self.ledger.alone_among(id, place, &inner);
+        let alone = ledger.alone_at(id, place);
         alone.edges.into_iter().map(|edge| edge.to).collect()
     }
 
@@ -108,6 +99,7 @@ impl Ledger {
         let dirty = &self.dirty;
         let quiet = !dirty.everything
             && !dirty.graph
+            && !dirty.times
             && !dirty.dependents
             && !dirty.aggregation
             && !dirty.health
@@ -146,9 +138,15 @@ impl Ledger {
             }
         }
         self.judge_subjects();
+        let graph = self.dirty.graph;
         if std::mem::take(&mut self.dirty.graph) {
             self.settle_graph();
         }
+        if std::mem::take(&mut self.dirty.times) || graph {
+            self.settle_since();
+        }
+        self.watching |= self.synced();
+        (self.dirty.rbac, self.dirty.others) = (false, false);
         if !self.dirty.namespaces.is_empty() || !self.dirty.nodes.is_empty() {
             self.count_namespaces();
             self.publish();
@@ -166,16 +164,32 @@ impl Ledger {
         if self.settings.world != World::Manifests {
             return;
         }
+        let selectors = |row: &RoleRow| {
+            row.aggregation
+                .as_ref()
+                .and_then(|a| a.selectors.clone())
+                .unwrap_or_default()
+        };
+        // an empty selector, or one that asks for a label's absence, picks roles without labels too
+        self.takes_unlabelled = self
+            .roles
+            .in_namespace(Sym::EMPTY)
+            .flat_map(|(_, _, row)| selectors(row))
+            .any(|s| selects(&s, &[]));
         let role_of = |ledger: &Ledger, id: RowId, name: Sym, row: &RoleRow| {
-            let aggregation = row.aggregation.as_ref()?;
+            let (labels, aggregation, rules) = match &row.aggregation {
+                Some(a) => (a.labels.clone(), a.selectors.clone(), a.written.clone()),
+                None if ledger.takes_unlabelled => (Vec::new(), None, row.rules.unpack()),
+                None => return None,
+            };
             let object = crate::object::Role {
                 meta: crate::object::Meta {
                     name: ledger.names.text(name).to_string(),
                     ..Default::default()
                 },
-                labels: aggregation.labels.clone(),
-                aggregation: aggregation.selectors.clone(),
-                rules: aggregation.written.clone(),
+                labels,
+                aggregation,
+                rules,
             };
             Some((id, object, row.shipped))
         };
@@ -233,14 +247,7 @@ impl Ledger {
             let rules = row.rules.unpack();
             let reaches = Reaches::of(&self.catalogue.vocabulary, &rules);
             let (gives, depends) = self.gives(namespace, name, &reaches);
-            let wildcards: Box<[InPlaces]> = rules
-                .iter()
-                .filter(|r| is_wildcard(r))
-                .map(|r| {
-                    let one = Reaches::of(&self.catalogue.vocabulary, std::slice::from_ref(r));
-                    self.gives(namespace, name, &one).0
-                })
-                .collect();
+            let wildcards = self.wildcards(namespace, name, &rules);
             let Some(row) = self.roles.get_mut(id) else {
                 continue;
             };
@@ -253,9 +260,30 @@ impl Ledger {
         }
     }
 
+    /// What each rule with a wildcard gives alone.
+    fn wildcards(
+        &self,
+        namespace: Sym,
+        name: Sym,
+        rules: &[crate::object::PolicyRule],
+    ) -> Box<[InPlaces]> {
+        rules
+            .iter()
+            .filter(|r| is_wildcard(r))
+            .map(|r| {
+                let one = Reaches::of(&self.catalogue.vocabulary, std::slice::from_ref(r));
+                self.gives(namespace, name, &one).0
+            })
+            .collect()
+    }
+
     /// What rules alone give in the three places; a Role lies in one.
-    fn gives(&self, namespace: Sym, name: Sym, reaches: &Reaches) -> (InPlaces, bool) {
-        let others = Others::of(self);
+    pub(super) fn gives(&self, namespace: Sym, name: Sym, reaches: &Reaches) -> (InPlaces, bool) {
+        let others = Others {
+            ledger: self,
+            asked: Cell::new(false),
+            kept: false,
+        };
         let one = |place: Option<&str>| {
             self.alone(namespace == Sym::EMPTY, name, reaches, place, &others)
                 .own()
@@ -299,18 +327,29 @@ impl Ledger {
     }
 
     /// The findings of a role's rules alone at a scope.
-    pub(super) fn alone_at(&self, id: RowId, scope: Option<Sym>) -> Assessment {
-        let place = scope.map(|s| self.names.text(s).clone());
-        self.alone_among(id, place.as_deref(), &Others::of(self))
-    }
-
-    fn alone_among(&self, id: RowId, place: Option<&str>, others: &dyn Context) -> Assessment {
+    pub(super) fn alone_at(&self, id: RowId, namespace: Option<&str>) -> Assessment {
         let Some(row) = self.roles.get(id) else {
             return Assessment::default();
         };
-        let (namespace, name) = self.roles.key(id);
-        let cluster_role = namespace == Sym::EMPTY;
-        self.alone(cluster_role, name, &row.reaches, place, others)
+        let (home, name) = self.roles.key(id);
+        let others = Others {
+            ledger: self,
+            asked: Cell::new(false),
+            kept: true,
+        };
+        self.alone(home == Sym::EMPTY, name, &row.reaches, namespace, &others)
+    }
+
+    /// The highest finding of a role at a scope; `None` when there is no such role.
+    pub(super) fn role_gives(
+        &self,
+        cluster_role: bool,
+        name: &str,
+        scope: &Scope,
+        kept: bool,
+    ) -> Option<Priority> {
+        let id = self.role(cluster_role, name, scope)?;
+        Some(self.row_gives(id, scope, kept))
     }
 
     /// The row of a role that is referred to at a scope.
@@ -324,18 +363,7 @@ impl Ledger {
         self.roles.find(namespace, name)
     }
 
-    /// The highest finding of a role at a scope; `None` when there is no such role.
-    pub(super) fn role_gives(
-        &self,
-        cluster_role: bool,
-        name: &str,
-        scope: &Scope,
-    ) -> Option<Priority> {
-        let id = self.role(cluster_role, name, scope)?;
-        Some(self.row_gives(id, scope))
-    }
-
-    fn row_gives(&self, id: RowId, scope: &Scope) -> Priority {
+    fn row_gives(&self, id: RowId, scope: &Scope, kept: bool) -> Priority {
         let Some(row) = self.roles.get(id) else {
             return Priority::None;
         };
@@ -345,10 +373,13 @@ impl Ledger {
             Scope::Namespace(_) if self.roles.key(id).0 != Sym::EMPTY => at(0),
             Scope::Namespace(ns) if &**ns == PRIVILEGED => at(1),
             Scope::Namespace(ns)
-                if self.catalogue.privileged(ns) || self.names_a_namespace(&row.reaches) =>
+                if !kept
+                    && &**ns != ORDINARY
+                    && (self.catalogue.privileged(ns) || self.names_a_namespace(&row.reaches)) =>
             {
-                self.alone_at(id, self.names.get(ns)).own()
+                self.alone_at(id, Some(ns)).own()
             }
+            Scope::Namespace(ns) if self.catalogue.privileged(ns) => at(1),
             Scope::Namespace(_) => at(2),
         }
     }
@@ -370,7 +401,7 @@ impl Ledger {
         let (namespace, _) = self.bindings.key(id);
         let (_, home, name) = self.reference(namespace, row.cluster_role, row.role);
         let role = self.roles.find(home, name)?;
-        Some(self.row_gives(role, &self.scope(namespace)))
+        Some(self.row_gives(role, &self.scope(namespace), false))
     }
 
     pub(super) fn scope(&self, namespace: Sym) -> Scope {
@@ -422,9 +453,17 @@ impl Ledger {
             }
         }
         for (id, before) in roles.iter().zip(before) {
-            if self.roles.get(*id).is_some_and(|r| r.gives != before) {
-                let (namespace, name) = self.roles.key(*id);
+            let (namespace, name) = self.roles.key(*id);
+            let Some(row) = self.roles.get(*id) else {
+                continue;
+            };
+            // one rule alone may look at other roles as well
+            let wildcards = self.wildcards(namespace, name, &row.rules.unpack());
+            if row.gives != before || row.wildcards != wildcards {
                 self.role_moved(namespace, name);
+            }
+            if let Some(row) = self.roles.get_mut(*id) {
+                row.wildcards = wildcards;
             }
         }
         self.dirty.subjects.extend(
@@ -471,6 +510,20 @@ impl Ledger {
             },
         };
         self.dirty.subjects.extend(members);
+    }
+
+    /// By kind, namespace and name, as reports have it.
+    pub(super) fn order(&self, a: SubjectKey, b: SubjectKey) -> std::cmp::Ordering {
+        let parts = |key: SubjectKey| match key {
+            SubjectKey::Group(name) => (0, Sym::EMPTY, name),
+            SubjectKey::Account(namespace, name) => (1, namespace, name),
+            SubjectKey::User(name) => (2, Sym::EMPTY, name),
+        };
+        let text = |sym: Sym| self.names.text(sym);
+        let (a, b) = (parts(a), parts(b));
+        a.0.cmp(&b.0)
+            .then_with(|| text(a.1).cmp(text(b.1)))
+            .then_with(|| text(a.2).cmp(text(b.2)))
     }
 
     /// The subject a key stands for.
@@ -566,7 +619,11 @@ impl Ledger {
         explain: bool,
     ) -> (Assessment, bool) {
         let held = self.held(subject, bindings);
-        let others = Others::of(self);
+        let others = Others {
+            ledger: self,
+            asked: Cell::new(false),
+            kept: false,
+        };
         let version = self.settings.version;
         let got = assess(&self.catalogue, version, subject, &held, &others, explain);
         (got, others.asked.get())
@@ -607,21 +664,25 @@ impl Ledger {
     fn judge_subjects(&mut self) {
         let touched = std::mem::take(&mut self.dirty.subjects);
         // accounts that nothing names hold what their namespace's groups hold: judged once each
-        let mut plain: BTreeMap<Sym, (Assessment, bool)> = BTreeMap::new();
+        let mut plain: BTreeMap<Sym, (Assessment, bool, SinceOwn)> = BTreeMap::new();
         for id in touched {
             let Some(row) = self.subjects.get(id) else {
                 continue;
             };
             let key = row.key;
-            let (judged, depends) = match key {
-                SubjectKey::Account(namespace, _) if row.bindings.is_empty() => plain
-                    .entry(namespace)
-                    .or_insert_with(|| self.judgement(key, false))
-                    .clone(),
-                _ => self.judgement(key, false),
+            let judge = || {
+                let (judged, depends) = self.judgement(key, false);
+                let since = self.since_own(key, &judged);
+                (judged, depends, since)
+            };
+            let (judged, depends, since) = match key {
+                SubjectKey::Account(namespace, _) if row.bindings.is_empty() => {
+                    plain.entry(namespace).or_insert_with(judge).clone()
+                }
+                _ => judge(),
             };
             let covered = self.covered(key, &judged);
-            self.set_judgement(id, key, &judged, covered, depends);
+            self.set_judgement(id, key, &judged, covered, depends, since);
         }
     }
 
@@ -632,9 +693,10 @@ impl Ledger {
         judged: &Assessment,
         covered: Option<Priority>,
         depends: bool,
+        since: SinceOwn,
     ) {
         let mut rules: BTreeMap<RuleId, Priority> = BTreeMap::new();
-        for f in &judged.findings {
+        for f in judged.folded(&self.catalogue) {
             let best = rules.entry(f.rule).or_default();
             *best = (*best).max(f.priority);
         }
@@ -649,15 +711,35 @@ impl Ledger {
         if row.own != own || row.edges != edges {
             self.dirty.graph = true;
         }
+        self.dirty.times |= row.since_own != since;
+        row.since_own = since;
         row.own = own;
         row.edges = edges;
+        // what the shipped pairs answer for decides the status of the bindings and their roles
+        let elsewhere = if row.covered == covered {
+            Vec::new()
+        } else {
+            row.bindings.clone()
+        };
         row.covered = covered;
         row.depends = depends;
         row.rules = rules;
         let status = status(row.effective, covered);
+        if row.status != status {
+            // other ways count now
+            (row.since, row.stamped) = (0, false);
+            self.dirty.times = true;
+        }
         row.status = status;
         self.rule_counts.add(&row.rules, status);
         self.dirty.namespaces.insert(namespace_of(key));
+        for binding in elsewhere {
+            let (namespace, _) = self.bindings.key(binding);
+            self.dirty.namespaces.insert(namespace);
+            if let Some(role) = self.role_of(binding) {
+                self.dirty.namespaces.insert(self.roles.key(role).0);
+            }
+        }
     }
 
     /// Takes a subject's judgement out of the counts.
@@ -689,7 +771,8 @@ impl Ledger {
                 let (id, new) = self.subjects.ensure(SubjectKey::Group(name));
                 if new {
                     let (judged, depends) = self.judgement(SubjectKey::Group(name), false);
-                    self.set_judgement(id, SubjectKey::Group(name), &judged, None, depends);
+                    let since = self.since_own(SubjectKey::Group(name), &judged);
+                    self.set_judgement(id, SubjectKey::Group(name), &judged, None, depends, since);
                 }
             } else {
                 self.masters_named = self.masters_named.saturating_sub(1);
@@ -753,11 +836,24 @@ impl Ledger {
             .filter(|(_, row, e)| row.effective != e.priority || row.support != e.support)
             .map(|(id, _, e)| (id, e))
             .collect();
+        // a rise that a pod, the rules or the version may have brought is no event of RBAC
+        let watched = self.watching && self.dirty.rbac && !self.dirty.others;
         for (id, now) in moved {
             let Some(row) = self.subjects.get_mut(id) else {
                 continue;
             };
             let status = status(now.priority, row.covered);
+            if now.priority > row.effective && watched {
+                let namespace = self.names.text(namespace_of(row.key)).clone();
+                *self
+                    .escalations
+                    .entry((namespace, now.priority))
+                    .or_default() += 1;
+            }
+            if now.priority != row.effective || status != row.status {
+                row.since = 0;
+                row.stamped = watched && now.priority > row.effective;
+            }
             row.effective = now.priority;
             row.support = now.support;
             let before = std::mem::replace(&mut row.status, status);
@@ -768,6 +864,38 @@ impl Ledger {
                 self.rule_counts.add(&rules, status);
             }
             self.dirty.namespaces.insert(namespace_of(key));
+        }
+    }
+
+    /// Since when each subject holds its priority, after the fixpoint.
+    fn settle_since(&mut self) {
+        let now = moment(self.now);
+        for priority in Priority::RISKY {
+            let derived = since::since(self, priority);
+            let ids: Vec<RowId> = self
+                .subjects
+                .iter()
+                .filter(|(_, r)| r.effective == priority)
+                .map(|(id, _)| id)
+                .collect();
+            for id in ids {
+                let derived = derived.get(&id).copied().unwrap_or_default();
+                let Some(row) = self.subjects.get_mut(id) else {
+                    continue;
+                };
+                let since = next_since(row.since, &mut row.stamped, derived, now);
+                if row.since != since {
+                    row.since = since;
+                    self.dirty.namespaces.insert(namespace_of(row.key));
+                }
+            }
+        }
+        for id in self.subjects.iter().map(|(id, _)| id).collect::<Vec<_>>() {
+            if let Some(row) = self.subjects.get_mut(id)
+                && row.effective == Priority::None
+            {
+                (row.since, row.stamped) = (0, false);
+            }
         }
     }
 
@@ -861,6 +989,29 @@ impl Ledger {
         out.dedup();
         out
     }
+}
+
+/// A rise that was seen is stamped with the time it was seen when the objects tell a time more than
+/// this older: somebody kept the old time, or the pieces are old and only now came together.
+const STAMP_AFTER: Moment = 600;
+
+/// The moment to show. `before` is 0 right after a rise. It is sticky while the priority holds: an
+/// upgrade that touches labels later on moves the derived time, not what was shown.
+fn next_since(before: Moment, stamped: &mut bool, derived: Moment, now: Moment) -> Moment {
+    if before == 0 {
+        *stamped = *stamped && derived != 0 && derived.saturating_add(STAMP_AFTER) < now;
+        return if *stamped { now } else { clamped(derived, now) };
+    }
+    match derived {
+        _ if *stamped => before,
+        0 => before,
+        derived => before.min(clamped(derived, now)),
+    }
+}
+
+/// Not in the future; without a clock there is none.
+fn clamped(derived: Moment, now: Moment) -> Moment {
+    if now == 0 { derived } else { derived.min(now) }
 }
 
 /// Builtin while the priority is no higher than the shipped pairs answer for.

@@ -8,6 +8,7 @@ use super::table::{Part, RowId};
 use super::watch::WatchState;
 use crate::object::{Resource, SecretSource};
 use crate::risk::{Priority, RuleId, Status};
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -45,6 +46,42 @@ pub struct NamespaceBlock {
     pub bindings: [ByLevel; 2],
     /// Bindings to a missing role, to a missing account, same kinds.
     pub dangling: [[u32; 2]; 2],
+    /// Subjects of the priorities in detail.
+    pub subject_details: Vec<SubjectDetail>,
+    /// Workloads of the priorities in detail.
+    pub workload_details: Vec<WorkloadDetail>,
+}
+
+/// A subject of its own series.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubjectDetail {
+    /// Index of the kind: Group, ServiceAccount, User.
+    pub kind: usize,
+    /// Name.
+    pub name: Arc<str>,
+    /// Effective priority.
+    pub priority: Priority,
+    /// Status.
+    pub status: Status,
+    /// Since when, Unix seconds.
+    pub since: u32,
+}
+
+/// A workload with live hot pods.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkloadDetail {
+    /// Kind, such as `Deployment`; `Pod` for a pod that stands alone.
+    pub kind: Arc<str>,
+    /// Name.
+    pub name: Arc<str>,
+    /// The account that decides.
+    pub account: Arc<str>,
+    /// Its effective priority.
+    pub priority: Priority,
+    /// Its status.
+    pub status: Status,
+    /// Live pods that carry its token.
+    pub pods: u32,
 }
 
 /// Subjects that a rule matches.
@@ -67,6 +104,14 @@ pub struct Judged {
     pub namespaces: Vec<(Arc<str>, Arc<NamespaceBlock>)>,
     /// Non-zero numbers only.
     pub rules: Vec<RuleCount>,
+    /// Rises seen by watching, by namespace and priority.
+    pub escalations: Vec<(Arc<str>, Priority, u64)>,
+    /// Subjects in detail with their namespaces, in the order of the namespaces, within the limit.
+    pub subjects: Vec<(Arc<str>, SubjectDetail)>,
+    /// Workloads in detail, the same.
+    pub workloads: Vec<(Arc<str>, WorkloadDetail)>,
+    /// Series left out of the two for the limit.
+    pub dropped: [u64; 2],
 }
 
 /// What is exported, as of one settled batch.
@@ -179,9 +224,9 @@ impl Ledger {
         }
     }
 
-    fn count(&self, ns: Sym) -> NamespaceBlock {
+    pub(super) fn count(&self, ns: Sym) -> NamespaceBlock {
         let mut block = NamespaceBlock::default();
-        for (_, row) in self.subjects.in_namespace(ns) {
+        for (id, row) in self.subjects.in_namespace(ns) {
             let kind = kind_index(row.key);
             block.subjects[kind] += 1;
             block.risky_subjects[kind][row.effective as usize][row.status as usize] += 1;
@@ -191,10 +236,31 @@ impl Ledger {
             {
                 block.idle_accounts[row.effective as usize][row.status as usize] += 1;
             }
+            if self.settings.detail.contains(&row.effective)
+                && row.since > 0
+                && !self.rests_on_groups(id)
+            {
+                let (SubjectKey::Group(name)
+                | SubjectKey::User(name)
+                | SubjectKey::Account(_, name)) = row.key;
+                block.subject_details.push(SubjectDetail {
+                    kind,
+                    name: self.names.text(name).clone(),
+                    priority: row.effective,
+                    status: row.status,
+                    since: row.since,
+                });
+            }
         }
-        for (_, _, pod) in self.pods.in_namespace(ns).filter(|(.., p)| p.live()) {
+        block
+            .subject_details
+            .sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
+        let mut workloads: BTreeMap<(Arc<str>, Arc<str>), WorkloadDetail> = BTreeMap::new();
+        for (_, name, pod) in self.pods.in_namespace(ns).filter(|(.., p)| p.live()) {
             self.count_pod(ns, pod, &mut block);
+            self.count_workload(ns, name, pod, &mut workloads);
         }
+        block.workload_details = workloads.into_values().collect();
         for (id, name, row) in self.roles.in_namespace(ns) {
             let bound = self.role_is_bound(ns, name);
             if row.shipped && !bound {
@@ -252,6 +318,56 @@ impl Ledger {
         {
             let receives = pod.shape.secrets.iter().any(|s| s.source == source);
             block.secret_pods[i] += u32::from(receives);
+        }
+    }
+
+    /// Adds a pod to its workload; the workload shows the strongest of its pods' accounts.
+    fn count_workload(
+        &self,
+        ns: Sym,
+        name: Sym,
+        pod: &PodRow,
+        workloads: &mut BTreeMap<(Arc<str>, Arc<str>), WorkloadDetail>,
+    ) {
+        let accounts = self
+            .tokens_of(ns, &pod.shape)
+            .into_iter()
+            .filter_map(|account| {
+                let id = self.subjects.find(SubjectKey::Account(ns, account))?;
+                let row = self.subjects.get(id)?;
+                Some((account, row.effective, row.status))
+            });
+        let Some((account, priority, status)) = accounts.reduce(|a, b| {
+            if worse((a.1, a.2), (b.1, b.2)) == (a.1, a.2) {
+                a
+            } else {
+                b
+            }
+        }) else {
+            return;
+        };
+        if !self.settings.detail.contains(&priority) {
+            return;
+        }
+        let text = |sym: Sym| self.names.text(sym).clone();
+        let (kind, owner) = match pod.shape.workload {
+            Some((kind, owner)) => (text(kind), text(owner)),
+            None => (Arc::from("Pod"), text(name)),
+        };
+        let detail = workloads
+            .entry((kind.clone(), owner.clone()))
+            .or_insert_with(|| WorkloadDetail {
+                kind,
+                name: owner,
+                account: text(account),
+                priority,
+                status,
+                pods: 0,
+            });
+        detail.pods += 1;
+        let before = (detail.priority, detail.status);
+        if worse(before, (priority, status)) != before {
+            (detail.account, detail.priority, detail.status) = (text(account), priority, status);
         }
     }
 
@@ -453,9 +569,42 @@ impl Ledger {
             .iter()
             .map(|(n, b)| (n.clone(), b.clone()))
             .collect();
+        let limit = self.settings.detail_limit;
+        let (mut subjects, mut workloads) = (Vec::new(), Vec::new());
+        for (ns, block) in &self.blocks {
+            subjects.extend(
+                block
+                    .subject_details
+                    .iter()
+                    .map(|d| (ns.clone(), d.clone())),
+            );
+            workloads.extend(
+                block
+                    .workload_details
+                    .iter()
+                    .map(|d| (ns.clone(), d.clone())),
+            );
+        }
+        // kept first: higher priority, open before accepted before builtin, newer
+        let dropped = [
+            keep(&mut subjects, limit, |(_, d)| {
+                (Reverse(d.priority), d.status as u8, Reverse(d.since))
+            }),
+            keep(&mut workloads, limit, |(_, d)| {
+                (Reverse(d.priority), d.status as u8, Reverse(d.pods))
+            }),
+        ];
         Judged {
             namespaces,
             rules: counts,
+            escalations: self
+                .escalations
+                .iter()
+                .map(|((n, p), c)| (n.clone(), *p, *c))
+                .collect(),
+            subjects,
+            workloads,
+            dropped,
         }
     }
 
@@ -513,12 +662,14 @@ impl Ledger {
             Resource::ClusterRoles | Resource::Roles => self
                 .roles
                 .iter()
-                .filter(|(_, ns, _, r)| here(*ns) && !r.shipped && r.times.history.is_none())
+                .filter(|(_, ns, _, r)| {
+                    here(*ns) && !r.shipped && r.times.without_history(self.now)
+                })
                 .count(),
             Resource::ClusterRoleBindings | Resource::RoleBindings => self
                 .bindings
                 .iter()
-                .filter(|(_, ns, _, r)| here(*ns) && r.times.history.is_none())
+                .filter(|(_, ns, _, r)| here(*ns) && r.times.without_history(self.now))
                 .count(),
             _ => 0,
         };
@@ -529,6 +680,21 @@ impl Ledger {
     pub fn namespace_names(&self) -> impl Iterator<Item = &Arc<str>> {
         self.blocks.keys()
     }
+}
+
+/// Cuts a list to its first `limit` items by a key, keeping its order; returns how many went.
+fn keep<T, K: Ord>(list: &mut Vec<T>, limit: usize, key: impl Fn(&T) -> K) -> u64 {
+    if list.len() <= limit {
+        return 0;
+    }
+    let mut order: Vec<usize> = (0..list.len()).collect();
+    order.sort_by_key(|i| key(&list[*i]));
+    let mut stays = vec![false; list.len()];
+    order[..limit].iter().for_each(|i| stays[*i] = true);
+    let dropped = (list.len() - limit) as u64;
+    let mut at = stays.into_iter();
+    list.retain(|_| at.next().unwrap_or_default());
+    dropped
 }
 
 pub(super) fn kind_index(key: SubjectKey) -> usize {

@@ -186,6 +186,20 @@ impl Assessment {
             .unwrap_or_default()
     }
 
+    /// The findings to count and to show in tables: where `wildcard-admin` holds, what it implies there
+    /// is left out (catalogue C.7).
+    pub fn folded<'a>(&'a self, catalogue: &'a Catalogue) -> impl Iterator<Item = &'a Finding> {
+        let admin = catalogue.find("wildcard-admin");
+        let admin_at = move |scope: &Scope| {
+            self.findings
+                .iter()
+                .any(|f| Some(f.rule) == admin && (f.scope == *scope || f.scope == Scope::Cluster))
+        };
+        self.findings.iter().filter(move |f| {
+            Some(f.rule) == admin || !catalogue.implied_by_admin(f.rule) || !admin_at(&f.scope)
+        })
+    }
+
     /// The same findings and edges, whatever they rest on.
     pub fn same_power(&self, other: &Assessment) -> bool {
         self.edges == other.edges

@@ -371,6 +371,23 @@ impl Catalogue {
         self.by_special.get(&special).copied()
     }
 
+    /// Does every verb on every resource of a scope imply the rule there? All do but those about URLs
+    /// and about the binding itself.
+    pub fn implied_by_admin(&self, id: RuleId) -> bool {
+        !matches!(
+            self.rule(id).special,
+            Some(
+                Special::NonResourceWildcard
+                    | Special::Masters
+                    | Special::Anonymous
+                    | Special::Authenticated
+                    | Special::AllServiceAccounts
+                    | Special::DefaultServiceAccount
+                    | Special::Hygiene
+            )
+        )
+    }
+
     /// Is the namespace on the privileged list?
     pub fn privileged(&self, namespace: &str) -> bool {
         self.privileged_namespaces.contains(namespace)

@@ -7,12 +7,13 @@ use crate::export::http::{self, Limits, Listener};
 use crate::export::metrics::About;
 use crate::export::site::{Pages, Shared};
 use crate::ledger::{Change, Snapshot};
+use crate::object::Resource;
 use crate::risk::{Priority, Status};
 use crate::source::manifests::Manifests;
 use crate::source::{cluster, slim};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval};
@@ -89,6 +90,7 @@ async fn serve(source: &SourceArgs, args: ServeArgs) -> Result<Exit, Failure> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         revision: env!("RBAC_EXPORTER_REVISION").to_owned(),
         external_url,
+        configured: clock::now(),
     };
     for listener in &listeners {
         tracing::info!(address = %listener.local_addr(), "listening");
@@ -144,6 +146,52 @@ fn reachable(address: std::net::SocketAddr) -> String {
     format!("http://{address}/")
 }
 
+/// How often the evaluation from scratch is held against the incremental state.
+const SELFCHECK: Duration = Duration::from_secs(3600);
+
+/// Runs the self-check right after the first sync and then hourly, beside everything else. It holds the
+/// ledger for reading, so the writer waits for it; scrapes do not.
+async fn selfcheck(shared: Arc<Shared>) {
+    let mut every = interval(SELFCHECK);
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        let of = shared.clone();
+        let check = tokio::task::spawn_blocking(move || {
+            of.ledger
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .selfcheck()
+        });
+        let Ok(differences) = check.await else { return };
+        if differences > 0 {
+            tracing::error!(
+                differences,
+                "the self-check found differences; please report them"
+            );
+        }
+        shared
+            .work
+            .selfcheck_differences
+            .store(differences, Ordering::Relaxed);
+        let now = u64::try_from(clock::now()).unwrap_or_default();
+        shared.work.selfcheck_last_run.store(now, Ordering::Relaxed);
+    }
+}
+
+/// Pods come apart from everything else: what a pod brings about is no event of RBAC (contract §5), so
+/// the two are settled one after the other. The order within each resource stays.
+fn of_pods(change: &Change) -> bool {
+    let resource = match change {
+        Change::Upsert(object) => object.resource(),
+        Change::Delete(object) | Change::Bad { object, .. } => object.resource,
+        Change::RelistBegin(resource) | Change::RelistEnd(resource) => *resource,
+        Change::Watch { resource, .. } => *resource,
+        Change::Version(_) | Change::Problems(_) | Change::Skipped(_) => return false,
+    };
+    resource == Resource::Pods
+}
+
 /// The one writer: takes what is there, settles it, publishes.
 async fn write(shared: Arc<Shared>, mut incoming: mpsc::Receiver<Change>, url: String) {
     let mut batch = Vec::with_capacity(BATCH);
@@ -161,24 +209,30 @@ async fn write(shared: Arc<Shared>, mut incoming: mpsc::Receiver<Change>, url: S
             _ = turn.tick() => {}
         }
         shared.turn.store(clock::now(), Ordering::Relaxed);
-        if batch.is_empty() {
-            continue;
-        }
+        let (pods, others): (Vec<Change>, Vec<Change>) = batch.drain(..).partition(of_pods);
         let settled = {
             let mut ledger = shared
                 .ledger
                 .write()
                 .unwrap_or_else(PoisonError::into_inner);
-            batch.drain(..).for_each(|change| ledger.apply(change));
-            // before the first full list nothing is shown, so nothing need be judged
-            if ledger.synced() {
-                ledger.settle();
+            ledger.advance(clock::now());
+            for part in [others, pods] {
+                part.into_iter().for_each(|change| ledger.apply(change));
+                // before the first full list nothing is shown, so nothing need be judged
+                let begun = Instant::now();
+                if ledger.synced() && ledger.settle() {
+                    shared
+                        .work
+                        .evaluation
+                        .observe(begun.elapsed().as_secs_f64());
+                }
             }
             ledger.snapshot()
         };
         if settled.synced && !announced {
             announced = true;
             announce(&settled, &url);
+            tokio::spawn(selfcheck(shared.clone()));
         }
         shared.snapshot.store(Arc::new(settled));
     }

@@ -2,6 +2,7 @@
 
 use super::Failure;
 use crate::cli::SourceArgs;
+use crate::clock;
 use crate::ledger::{Change, Ledger, Settings, World};
 use crate::object::Resource;
 use crate::rbac::OLDEST;
@@ -15,6 +16,10 @@ use tokio::sync::{mpsc, watch};
 /// Changes that wait for the writer; beyond, sources wait.
 pub(super) const QUEUE: usize = 4096;
 
+/// Edges through pods outlive the last pod by this much, so that rollouts do not make priorities flap
+/// (catalogue C.3). Seconds.
+const POD_GRACE: i64 = 600;
+
 /// How long a command waits for a cluster to be listed.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -25,6 +30,7 @@ pub(super) fn ledger(source: &SourceArgs) -> Ledger {
         None => {
             let mut settings = Settings::new(World::Cluster, OLDEST);
             settings.audiences.extend(cluster::own_audiences());
+            settings.pod_grace = POD_GRACE;
             settings
         }
     };
@@ -48,6 +54,7 @@ pub(super) fn gather(source: &SourceArgs) -> Result<Ledger, Failure> {
     let mut ledger = ledger(source);
     if let Some(path) = &source.manifests {
         let changes = manifests(path)?.changes().map_err(|e| read_failure(&e))?;
+        ledger.advance(clock::now());
         changes.into_iter().flatten().for_each(|c| ledger.apply(c));
         ledger.settle();
         return Ok(ledger);
@@ -105,6 +112,7 @@ async fn gather_cluster(source: &SourceArgs, mut ledger: Ledger) -> Result<Ledge
             )));
         }
     }
+    ledger.advance(clock::now());
     ledger.settle();
     Ok(ledger)
 }

@@ -6,7 +6,10 @@
 )]
 
 mod cases;
+mod generated;
 mod http;
+mod incremental;
+mod layers;
 mod manifests;
 mod standin;
 mod watch;

@@ -1,0 +1,618 @@
+//! The incremental judgement against one made from nothing, over small worlds in which everything
+//! collides: after any sequence of changes both say the same. Two more: a grant never lowers anybody,
+//! and the order in which objects arrive never matters.
+//!
+//! `PROPTEST_CASES=5000 cargo test incremental` runs more of them.
+
+use crate::cases::rule;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::test_runner::{Config, TestCaseError};
+use rbac_exporter::ledger::{
+    BindingView, Change, Judged, Ledger, ObjectRef, PodView, RoleView, Settings, SubjectView, World,
+};
+use rbac_exporter::object::{
+    Binding, LabelSelector, Meta, Namespace, Object, Phase, Pod, ProjectedToken, Resource, Role,
+    RoleRef, SecretSource, SecretUse, ServiceAccount, Subject,
+};
+use rbac_exporter::rbac::ServerVersion;
+use rbac_exporter::risk::{Catalogue, Priority};
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
+
+static CATALOGUE: LazyLock<Arc<Catalogue>> = LazyLock::new(|| Arc::new(Catalogue::shipped()));
+
+/// As many cases as the environment says, else as many as a test run has time for.
+fn config(cases: u32) -> Config {
+    let asked = std::env::var("PROPTEST_CASES").ok();
+    Config {
+        cases: asked.and_then(|c| c.parse().ok()).unwrap_or(cases),
+        failure_persistence: None,
+        ..Config::default()
+    }
+}
+
+// === the world
+
+const NAMESPACES: [&str; 3] = ["a", "b", "kube-system"];
+const ACCOUNTS: [&str; 4] = ["default", "x", "y", "top"];
+const NODES: [&str; 3] = ["", "n1", "n2"];
+const SECRETS: [&str; 3] = ["a-tok", "b-tok", "x-token-x2z9k"];
+const USERS: [&str; 5] = [
+    "u",
+    "boss",
+    "system:anonymous",
+    "system:kube-scheduler",
+    "system:serviceaccount:a:x",
+];
+const GROUPS: [&str; 7] = [
+    "devs",
+    "system:authenticated",
+    "system:unauthenticated",
+    "system:serviceaccounts",
+    "system:serviceaccounts:a",
+    "system:masters",
+    "system:nodes",
+];
+/// Some are defaults, so that shipped roles, builtin pairs and aggregation come into play.
+const CLUSTER_ROLES: [&str; 8] = [
+    "r0",
+    "r1",
+    "r2",
+    "view",
+    "cluster-admin",
+    "system:basic-user",
+    "system:kube-scheduler",
+    "system:volume-scheduler",
+];
+const ROLES: [&str; 2] = ["r0", "r1"];
+/// What roles say.
+const RULES: &[&[&str]] = &[
+    &["* | * | *"],
+    &["get,list,watch | core | pods"],
+    &["create | core | pods"],
+    &["create,patch | core | pods | p0"],
+    &["patch | apps | deployments | web"],
+    &["create | core | serviceaccounts/token"],
+    &["create | core | serviceaccounts/token | top,x"],
+    &["create | core | pods/exec"],
+    &["create | core | pods/exec | p0"],
+    &["get | core | pods/exec"],
+    &["update | core | pods/ephemeralcontainers | p1"],
+    &["get | core | nodes/proxy | n1"],
+    &["get | core | nodes/proxy"],
+    &["impersonate | core | serviceaccounts"],
+    &["impersonate | core | serviceaccounts | y"],
+    &["impersonate | core | users | boss,system:node:n1"],
+    &["impersonate | core | groups | devs,system:nodes,system:masters"],
+    &["impersonate | core | users,groups"],
+    &["list | core | secrets"],
+    &["get,update | core | secrets | a-tok"],
+    &["patch | core | secrets"],
+    &["create | core | secrets", "get | core | secrets | a-tok"],
+    &["delete,update | core | secrets | a-tok"],
+    &[
+        "bind | rbac.authorization.k8s.io | clusterroles | r0,view",
+        "create | rbac.authorization.k8s.io | rolebindings",
+    ],
+    &[
+        "bind | rbac.authorization.k8s.io | clusterroles | r1",
+        "update | rbac.authorization.k8s.io | clusterrolebindings",
+    ],
+    &[
+        "bind | rbac.authorization.k8s.io | roles",
+        "create | rbac.authorization.k8s.io | rolebindings",
+    ],
+    &["* | rbac.authorization.k8s.io | roles,rolebindings"],
+    &[
+        "bind | rbac.authorization.k8s.io | roles | r0",
+        "patch | rbac.authorization.k8s.io | rolebindings | b0",
+    ],
+    &["escalate,create | rbac.authorization.k8s.io | clusterroles"],
+    &["escalate,update | rbac.authorization.k8s.io | clusterroles | r0,r1"],
+    &["escalate,create | rbac.authorization.k8s.io | roles"],
+    &["escalate,update | rbac.authorization.k8s.io | roles | r1"],
+    &["impersonate:user-info | authentication.k8s.io | users | boss,u"],
+    &["impersonate:user-info | authentication.k8s.io | users"],
+    &["impersonate:serviceaccount | authentication.k8s.io | serviceaccounts | x"],
+    &["impersonate:associated-node,impersonate:arbitrary-node | authentication.k8s.io | nodes"],
+    &["impersonate-on:user-info:list,impersonate-on:serviceaccount:create | core | secrets,pods"],
+    &[
+        "impersonate-on:associated-node:create,impersonate-on:arbitrary-node:create | core | serviceaccounts/token",
+    ],
+    &["* | authentication.k8s.io | *"],
+    &["create | core | persistentvolumes"],
+    &["patch | core | namespaces | a"],
+    &["get | url:*"],
+    &["get | core | pods/log"],
+    &[],
+];
+
+fn meta(namespace: &str, name: &str) -> Meta {
+    Meta {
+        namespace: namespace.into(),
+        name: name.into(),
+        ..Default::default()
+    }
+}
+
+fn pick(from: &'static [&'static str]) -> impl Strategy<Value = &'static str> + Clone {
+    select(from)
+}
+
+fn a_subject() -> impl Strategy<Value = Subject> {
+    prop_oneof![
+        3 => (pick(&NAMESPACES), pick(&ACCOUNTS)).prop_map(|(ns, name)| Subject::ServiceAccount {
+            namespace: ns.into(),
+            name: name.into(),
+        }),
+        2 => pick(&USERS).prop_map(Subject::user),
+        2 => pick(&GROUPS).prop_map(|name| Subject::Group { name: name.into() }),
+    ]
+}
+
+fn rules() -> impl Strategy<Value = Vec<rbac_exporter::object::PolicyRule>> {
+    vec(0..RULES.len(), 1..4).prop_map(|sets| {
+        sets.into_iter()
+            .flat_map(|i| RULES[i])
+            .map(|r| rule(r))
+            .collect()
+    })
+}
+
+fn a_role() -> impl Strategy<Value = Object> {
+    let place = prop_oneof![
+        pick(&CLUSTER_ROLES).prop_map(|name| ("", name)),
+        (pick(&NAMESPACES), pick(&ROLES)),
+    ];
+    let labels = select(vec![None, None, Some("yes"), Some("no")]);
+    // no aggregationRule, one that picks a label, one that picks everything
+    let selects = select(vec![None, None, None, Some(Some("yes")), Some(None)]);
+    (place, rules(), labels, selects).prop_map(|((ns, name), rules, label, selects)| {
+        let pair = |value: &str| ("agg".to_owned(), value.to_owned());
+        let selector = |value: Option<&str>| LabelSelector {
+            match_labels: value.map(pair).into_iter().collect(),
+            match_expressions: vec![],
+        };
+        let aggregation = selects
+            .filter(|_| ns.is_empty())
+            .map(|value| vec![selector(value)]);
+        Object::Role(Role {
+            meta: meta(ns, name),
+            labels: label
+                .filter(|_| ns.is_empty())
+                .map(pair)
+                .into_iter()
+                .collect(),
+            rules: match aggregation {
+                Some(_) if rules.len() > 1 => vec![],
+                _ => rules,
+            },
+            aggregation,
+        })
+    })
+}
+
+fn a_binding() -> impl Strategy<Value = Object> {
+    let names: &'static [&'static str] = &["b0", "b1", "b2"];
+    let place = prop_oneof![
+        1 => pick(names).prop_map(|name| ("", name)),
+        2 => (pick(&NAMESPACES), pick(names)),
+    ];
+    let role = prop_oneof![
+        2 => pick(&CLUSTER_ROLES).prop_map(|name| (true, name)),
+        1 => pick(&ROLES).prop_map(|name| (false, name)),
+    ];
+    (place, role, vec(a_subject(), 0..4)).prop_map(|((ns, name), (cluster, role), subjects)| {
+        Object::Binding(Binding {
+            meta: meta(ns, name),
+            role: RoleRef {
+                cluster: cluster || ns.is_empty(),
+                name: role.into(),
+            },
+            subjects,
+        })
+    })
+}
+
+fn an_account() -> impl Strategy<Value = Object> {
+    let secrets = vec(pick(&SECRETS), 0..3);
+    (pick(&NAMESPACES), pick(&ACCOUNTS), secrets).prop_map(|(ns, name, secrets)| {
+        Object::ServiceAccount(ServiceAccount {
+            meta: meta(ns, name),
+            automount: None,
+            secrets: secrets.into_iter().map(str::to_owned).collect(),
+        })
+    })
+}
+
+fn a_pod() -> impl Strategy<Value = Object> {
+    let names: &'static [&'static str] = &["p0", "p1"];
+    let phase = select(vec![
+        Phase::Running,
+        Phase::Running,
+        Phase::Pending,
+        Phase::Succeeded,
+    ]);
+    let token = select(vec![None, Some(None), Some(None), Some(Some("vault"))]);
+    let secret = select(vec![
+        None,
+        Some((0, SecretSource::Volume)),
+        Some((1, SecretSource::Env)),
+        Some((2, SecretSource::Volume)),
+    ]);
+    let escape = select(vec![0_u8, 0, 1, 6]);
+    let at = (
+        pick(&NAMESPACES),
+        pick(names),
+        pick(&ACCOUNTS),
+        pick(&NODES),
+    );
+    (at, phase, token, secret, escape).prop_map(
+        |((ns, name, account, node), phase, token, secret, escape)| {
+            let containers = vec!["c".to_owned()];
+            Object::Pod(Box::new(Pod {
+                meta: meta(ns, name),
+                service_account: account.into(),
+                node: node.into(),
+                phase,
+                tokens: token
+                    .map(|audience| ProjectedToken {
+                        audience: audience.map(str::to_owned),
+                        containers: containers.clone(),
+                        at_default_path: true,
+                    })
+                    .into_iter()
+                    .collect(),
+                secrets: secret
+                    .map(|(i, source): (usize, _)| SecretUse {
+                        name: SECRETS[i].into(),
+                        source,
+                        containers,
+                    })
+                    .into_iter()
+                    .collect(),
+                escape,
+                ..Default::default()
+            }))
+        },
+    )
+}
+
+fn a_namespace() -> impl Strategy<Value = Object> {
+    let level = select(vec![None, Some("restricted")]);
+    (pick(&NAMESPACES), level).prop_map(|(name, level)| {
+        Object::Namespace(Namespace {
+            meta: meta("", name),
+            pod_security: level.map(str::to_owned),
+        })
+    })
+}
+
+fn an_object() -> impl Strategy<Value = Object> {
+    prop_oneof![
+        4 => a_role(),
+        6 => a_binding(),
+        3 => an_account(),
+        3 => a_pod(),
+        1 => a_namespace(),
+    ]
+}
+
+fn reference(object: &Object) -> ObjectRef {
+    ObjectRef {
+        resource: object.resource(),
+        namespace: object.meta().namespace.clone(),
+        name: object.meta().name.clone(),
+    }
+}
+
+// === what happens to it
+
+#[derive(Clone, Debug)]
+enum Step {
+    Upsert(Object),
+    /// Of an object of this name, known or not.
+    Delete(Object),
+    /// It does not decode any more.
+    Bad(Object),
+    /// The given objects join in the middle; each known object is named, unless its turn in `fates`
+    /// says that it is gone (1) or unreadable (2).
+    Relist {
+        resource: Resource,
+        fates: Vec<u8>,
+        joins: Vec<Object>,
+        /// A first attempt that breaks off half way; a second list starts the marking over.
+        broken: bool,
+        /// The list never ends.
+        endless: bool,
+        settle: bool,
+    },
+    Version(&'static str),
+    Settle,
+}
+
+fn a_step() -> impl Strategy<Value = Step> {
+    let relist = (
+        select(Resource::ALL.to_vec()),
+        vec(select(vec![0_u8, 0, 0, 1, 2]), 1..6),
+        vec(an_object(), 0..3),
+        any::<(bool, bool, bool)>(),
+    );
+    prop_oneof![
+        12 => an_object().prop_map(Step::Upsert),
+        4 => an_object().prop_map(Step::Delete),
+        1 => an_object().prop_map(Step::Bad),
+        2 => relist.prop_map(|(resource, fates, joins, (broken, endless, settle))| Step::Relist {
+            resource,
+            fates,
+            joins,
+            broken,
+            endless,
+            settle,
+        }),
+        1 => select(vec!["1.33.0", "1.37.2"]).prop_map(Step::Version),
+        6 => Just(Step::Settle),
+    ]
+}
+
+/// A ledger and, beside it, the objects that it should hold.
+struct Run {
+    ledger: Ledger,
+    objects: BTreeMap<ObjectRef, Object>,
+    version: &'static str,
+    world: World,
+}
+
+fn ledger(world: World, version: &str) -> Ledger {
+    let version = ServerVersion::parse(version).unwrap();
+    let mut ledger = Ledger::new(CATALOGUE.clone(), Settings::new(world, version));
+    for resource in Resource::ALL {
+        ledger.apply(Change::RelistBegin(resource));
+        ledger.apply(Change::RelistEnd(resource));
+    }
+    ledger
+}
+
+impl Run {
+    fn new(world: World) -> Run {
+        let version = "1.36.0";
+        Run {
+            ledger: ledger(world, version),
+            objects: BTreeMap::new(),
+            version,
+            world,
+        }
+    }
+
+    fn upsert(&mut self, object: &Object) {
+        self.objects.insert(reference(object), object.clone());
+        self.ledger.apply(Change::Upsert(object.clone()));
+    }
+
+    fn bad(&mut self, object: ObjectRef) {
+        let message = "cannot be read".to_owned();
+        self.ledger.apply(Change::Bad { object, message });
+    }
+
+    fn step(&mut self, step: &Step) {
+        match step {
+            Step::Upsert(object) => self.upsert(object),
+            Step::Delete(object) => {
+                self.objects.remove(&reference(object));
+                self.ledger.apply(Change::Delete(reference(object)));
+            }
+            Step::Bad(object) => self.bad(reference(object)),
+            Step::Relist {
+                resource,
+                fates,
+                joins,
+                broken,
+                endless,
+                settle,
+            } => {
+                let known: Vec<Object> = self
+                    .objects
+                    .values()
+                    .filter(|o| o.resource() == *resource)
+                    .cloned()
+                    .collect();
+                self.ledger.apply(Change::RelistBegin(*resource));
+                if *broken {
+                    for object in known.iter().take(known.len() / 2) {
+                        self.upsert(object);
+                    }
+                    self.ledger.apply(Change::RelistBegin(*resource));
+                }
+                let mut gone = Vec::new();
+                for (object, fate) in known.iter().zip(fates.iter().cycle()) {
+                    match fate {
+                        0 => self.upsert(object),
+                        2 => self.bad(reference(object)),
+                        _ => gone.push(reference(object)),
+                    }
+                }
+                for object in joins {
+                    self.upsert(object);
+                    gone.retain(|g| *g != reference(object));
+                }
+                if *settle {
+                    self.ledger.settle();
+                }
+                if !endless {
+                    self.ledger.apply(Change::RelistEnd(*resource));
+                    for object in gone {
+                        self.objects.remove(&object);
+                    }
+                }
+            }
+            Step::Version(version) => {
+                // manifests have the version they were started with
+                if self.world == World::Cluster {
+                    self.version = version;
+                    self.ledger.apply(Change::Version(Some((*version).into())));
+                }
+            }
+            Step::Settle => {
+                self.ledger.settle();
+            }
+        }
+    }
+}
+
+/// Everything that anybody can see of a judgement.
+#[derive(Debug, PartialEq)]
+struct Seen {
+    subjects: Vec<SubjectView>,
+    pods: Vec<PodView>,
+    roles: Vec<RoleView>,
+    bindings: Vec<BindingView>,
+    judged: Arc<Judged>,
+}
+
+fn seen(ledger: &mut Ledger) -> Seen {
+    ledger.settle();
+    Seen {
+        subjects: ledger.subject_views(),
+        pods: ledger.pod_views(),
+        roles: ledger.role_views(),
+        bindings: ledger.binding_views(),
+        judged: ledger.snapshot().judged,
+    }
+}
+
+fn from_scratch<'a>(
+    world: World,
+    version: &str,
+    objects: impl IntoIterator<Item = &'a Object>,
+) -> Seen {
+    let mut fresh = ledger(world, version);
+    for object in objects {
+        fresh.apply(Change::Upsert(object.clone()));
+    }
+    seen(&mut fresh)
+}
+
+/// Says what differs, not everything there is.
+fn same(got: &Seen, want: &Seen) -> Result<(), TestCaseError> {
+    fn lists<T: std::fmt::Debug + PartialEq>(
+        what: &str,
+        got: &[T],
+        want: &[T],
+    ) -> Result<(), TestCaseError> {
+        let only = |a: &[T], b: &[T]| -> Vec<String> {
+            let missing = a.iter().filter(|x| !b.contains(x));
+            missing.map(|x| format!("{x:#?}")).collect()
+        };
+        if got == want {
+            return Ok(());
+        }
+        let (more, less) = (only(got, want), only(want, got));
+        Err(TestCaseError::fail(format!(
+            "{what} differ\nincremental: {}\nfrom scratch: {}",
+            more.join("\n"),
+            less.join("\n")
+        )))
+    }
+    lists("subjects", &got.subjects, &want.subjects)?;
+    lists("pods", &got.pods, &want.pods)?;
+    lists("roles", &got.roles, &want.roles)?;
+    lists("bindings", &got.bindings, &want.bindings)?;
+    lists(
+        "namespaces",
+        &got.judged.namespaces,
+        &want.judged.namespaces,
+    )?;
+    lists("rule counts", &got.judged.rules, &want.judged.rules)
+}
+
+fn a_world() -> impl Strategy<Value = World> {
+    select(vec![World::Cluster, World::Manifests])
+}
+
+fn priorities(seen: &Seen) -> BTreeMap<String, (Priority, Priority)> {
+    let of = |v: &SubjectView| (v.subject.written(), (v.own, v.priority));
+    seen.subjects.iter().map(of).collect()
+}
+
+proptest! {
+    #![proptest_config(config(96))]
+
+    #[test]
+    fn incremental_equals_from_scratch(world in a_world(), steps in vec(a_step(), 1..70)) {
+        let mut run = Run::new(world);
+        for step in &steps {
+            run.step(step);
+        }
+        let got = seen(&mut run.ledger);
+        let want = from_scratch(world, run.version, run.objects.values());
+        same(&got, &want)?;
+        // and nothing is left to do
+        prop_assert!(!run.ledger.settle());
+    }
+
+    #[test]
+    fn the_order_of_objects_never_matters(
+        world in a_world(),
+        (objects, shuffled) in vec(an_object(), 1..50).prop_flat_map(|objects| {
+            let last: BTreeMap<ObjectRef, Object> =
+                objects.iter().map(|o| (reference(o), o.clone())).collect();
+            let last: Vec<Object> = last.into_values().collect();
+            (Just(last.clone()), Just(last).prop_shuffle())
+        }),
+        settle_at in 0_usize..50,
+    ) {
+        let want = from_scratch(world, "1.36.0", &objects);
+        let mut other = ledger(world, "1.36.0");
+        for (i, object) in shuffled.iter().enumerate() {
+            if i == settle_at {
+                other.settle();
+            }
+            other.apply(Change::Upsert(object.clone()));
+        }
+        same(&seen(&mut other), &want)?;
+    }
+
+    #[test]
+    fn a_grant_never_lowers_anybody(
+        world in a_world(),
+        objects in vec(an_object(), 1..50),
+        more in a_binding(),
+        wider in rules(),
+        at in any::<proptest::sample::Index>(),
+    ) {
+        let mut run = Run::new(world);
+        for object in &objects {
+            run.upsert(object);
+        }
+        let before = priorities(&seen(&mut run.ledger));
+        let Object::Binding(mut more) = more else { unreachable!("a binding was asked for") };
+        more.meta.name = "one-more".into();
+        run.upsert(&Object::Binding(more));
+        let bound = priorities(&seen(&mut run.ledger));
+        for (who, was) in &before {
+            let now = bound.get(who).copied().unwrap_or_default();
+            prop_assert!(now.0 >= was.0 && now.1 >= was.1, "{who}: {was:?} became {now:?}");
+        }
+        // a role that is there gains rules; one that is missing would end the power to make it
+        let mut roles: Vec<Role> = run
+            .objects
+            .values()
+            .filter_map(|o| match o {
+                Object::Role(role) if !role.rules.is_empty() => Some(role.clone()),
+                _ => None,
+            })
+            .collect();
+        if !roles.is_empty() {
+            let mut role = roles.swap_remove(at.index(roles.len()));
+            role.rules.extend(wider);
+            run.upsert(&Object::Role(role));
+            let widened = priorities(&seen(&mut run.ledger));
+            for (who, was) in &bound {
+                let now = widened.get(who).copied().unwrap_or_default();
+                prop_assert!(now.0 >= was.0 && now.1 >= was.1, "{who}: {was:?} became {now:?}");
+            }
+        }
+    }
+}
