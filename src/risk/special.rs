@@ -761,7 +761,7 @@ pub(super) fn edges_of(catalogue: &Catalogue, hit: &Hit, view: &View, edges: &mu
             }
         }
         "secrets-list" | "secrets-get" | "secrets-read-named" => {
-            secret_owners(catalogue, view, &mut add)
+            secret_owners(catalogue, view, &mut add);
         }
         _ => {}
     }
