@@ -76,7 +76,7 @@ fn rules(i: usize) -> Vec<PolicyRule> {
 }
 
 fn role(i: usize, namespaces: usize) -> Role {
-    let namespace = if i % 4 == 0 {
+    let namespace = if i.is_multiple_of(4) {
         String::new()
     } else {
         format!("ns-{}", i % namespaces)
@@ -159,7 +159,7 @@ fn binding(i: usize, roles: usize, namespaces: usize) -> Binding {
     let cluster = role.meta.namespace.is_empty();
     // every tenth ClusterRole is bound cluster-wide
     let namespace = match cluster {
-        true if i % 10 == 0 => String::new(),
+        true if i.is_multiple_of(10) => String::new(),
         true => format!("ns-{}", i % namespaces),
         false => role.meta.namespace.clone(),
     };

@@ -25,6 +25,9 @@ struct Others<'a> {
     asked: Cell<bool>,
     /// The question is part of a larger one: what it leads to is noted here and looked at there.
     on_the_way: Option<&'a OnTheWay>,
+    /// A role is judged, not a subject: what it may bind by name reaches no further, and what it would
+    /// reach is nobody's yet.
+    of_role: bool,
 }
 
 /// Roles may name each other (`bind` on a name), in long chains and in circles. What a role is worth is
@@ -55,6 +58,14 @@ impl<'a> Others<'a> {
             ledger,
             asked: Cell::new(false),
             on_the_way: None,
+            of_role: false,
+        }
+    }
+
+    fn of_role(ledger: &'a Ledger) -> Others<'a> {
+        Others {
+            of_role: true,
+            ..Others::new(ledger)
         }
     }
 }
@@ -88,6 +99,39 @@ impl Context for Others<'_> {
             .namespaces()
             .filter(|ns| *ns != Sym::EMPTY && self.ledger.roles.find(*ns, name).is_some())
             .map(|ns| self.ledger.names.text(ns).clone())
+            .collect()
+    }
+
+    fn role_reaches(&self, cluster_role: bool, name: &str, scope: &Scope) -> Vec<To> {
+        self.asked.set(true);
+        let ledger = self.ledger;
+        if self.of_role {
+            return Vec::new();
+        }
+        let Some(id) = ledger.role(cluster_role, name, scope) else {
+            return Vec::new();
+        };
+        let place = match scope {
+            Scope::Cluster => None,
+            Scope::Namespace(ns) => Some(&**ns),
+        };
+        let (home, role) = ledger.roles.key(id);
+        let Some(row) = ledger.roles.get(id) else {
+            return Vec::new();
+        };
+        let of_role = Others::of_role(ledger);
+        let alone = ledger.alone(home == Sym::EMPTY, role, &row.reaches, place, &of_role);
+        alone.edges.into_iter().map(|edge| edge.to).collect()
+    }
+
+    fn roles_in(&self, namespace: &str) -> Vec<Arc<str>> {
+        self.asked.set(true);
+        let Some(ns) = self.ledger.names.get(namespace) else {
+            return Vec::new();
+        };
+        let roles = self.ledger.roles.in_namespace(ns);
+        roles
+            .map(|(_, name, _)| self.ledger.names.text(name).clone())
             .collect()
     }
 }
@@ -282,7 +326,7 @@ impl Ledger {
 
     /// What rules alone give in the three places; a Role lies in one.
     pub(super) fn gives(&self, namespace: Sym, name: Sym, reaches: &Reaches) -> (InPlaces, bool) {
-        let others = Others::new(self);
+        let others = Others::of_role(self);
         let one = |place: Option<&str>| {
             self.alone(namespace == Sym::EMPTY, name, reaches, place, &others)
                 .own()
@@ -331,7 +375,7 @@ impl Ledger {
             return Assessment::default();
         };
         let (namespace, name) = self.roles.key(id);
-        let others = Others::new(self);
+        let others = Others::of_role(self);
         let place = scope.map(|s| self.names.text(s).clone());
         self.alone(
             namespace == Sym::EMPTY,
@@ -350,14 +394,19 @@ impl Ledger {
         scope: &Scope,
         on_the_way: Option<&OnTheWay>,
     ) -> Option<Priority> {
+        let id = self.role(cluster_role, name, scope)?;
+        Some(self.row_gives(id, scope, on_the_way))
+    }
+
+    /// The row of a role that is referred to at a scope.
+    fn role(&self, cluster_role: bool, name: &str, scope: &Scope) -> Option<RowId> {
         let name = self.names.get(name)?;
         let namespace = match (cluster_role, scope) {
             (true, _) => Sym::EMPTY,
             (false, Scope::Namespace(ns)) => self.names.get(ns)?,
             (false, Scope::Cluster) => return None,
         };
-        let id = self.roles.find(namespace, name)?;
-        Some(self.row_gives(id, scope, on_the_way))
+        self.roles.find(namespace, name)
     }
 
     fn row_gives(&self, id: RowId, scope: &Scope, on_the_way: Option<&OnTheWay>) -> Priority {
@@ -393,7 +442,7 @@ impl Ledger {
             };
             let others = Others {
                 on_the_way: Some(&on_the_way),
-                ..Others::new(self)
+                ..Others::of_role(self)
             };
             let name = self.roles.key(id).1;
             let alone = self.alone(true, name, &row.reaches, Some(&namespace), &others);
@@ -442,7 +491,7 @@ impl Ledger {
         match rules.iter().filter(|r| is_wildcard(r)).nth(number) {
             Some(rule) if self.place_matters(row, gives[2], place) => {
                 let one = Reaches::of(&self.catalogue.vocabulary, std::slice::from_ref(rule));
-                self.alone(true, name, &one, Some(place), &Others::new(self))
+                self.alone(true, name, &one, Some(place), &Others::of_role(self))
                     .own()
             }
             _ => gives[2],
