@@ -21,6 +21,8 @@ mod rows;
 mod selfcheck;
 mod settle;
 mod since;
+#[cfg(test)]
+mod stage;
 mod subjects;
 mod table;
 mod tally;
@@ -283,10 +285,8 @@ impl Ledger {
         let before = self.lingering.len();
         let now = self.now;
         self.lingering.retain(|_, until| *until > now);
-        if self.lingering.len() != before {
-            self.dirty.graph = true;
-            self.dirty.others = true;
-        }
+        // edges that end raise nobody, so this is no cause to overlook what an event raises just now
+        self.dirty.graph |= self.lingering.len() != before;
     }
 
     /// Takes one change in. Nothing is judged before [`Ledger::settle`].
@@ -487,10 +487,7 @@ impl Ledger {
             aggregated: cluster && (role.aggregation.is_some() || always),
             aggregation: None,
             shipped,
-            times: Times {
-                created: role.meta.created,
-                history: role.meta.history,
-            },
+            times: Times::of(&role.meta, self.now),
             transient: role.meta.transient,
             origin: role.meta.origin.map(Box::new),
             gives: Default::default(),
@@ -607,10 +604,7 @@ impl Ledger {
             cluster_role: binding.role.cluster,
             role: self.names.intern(&binding.role.name),
             subjects,
-            times: Times {
-                created: binding.meta.created,
-                history: binding.meta.history,
-            },
+            times: Times::of(&binding.meta, self.now),
             transient: binding.meta.transient,
             origin: binding.meta.origin.clone().map(Box::new),
         };
