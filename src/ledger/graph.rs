@@ -178,3 +178,161 @@ pub(crate) fn keys_of(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::stage::{NOW, Stage};
+    use super::fixpoint;
+    use crate::object::Resource;
+    use crate::risk::Priority;
+
+    const EXEC: &[&str] = &["create | core | pods/exec"];
+    const GRACE: i64 = 600;
+
+    /// `user:x` may enter the pods of a namespace with a strong account.
+    fn exec_world() -> Stage {
+        let mut s = Stage::with(|settings| settings.pod_grace = GRACE);
+        s.role("admin", &["* | * | *"], &[NOW]);
+        s.role("exec", EXEC, &[NOW]);
+        s.account("a/strong", NOW);
+        s.bind("strong", "admin", &["sa:a/strong"], &[NOW]);
+        s.bind("a/exec", "exec", &["user:x"], &[NOW]);
+        s.settle();
+        s
+    }
+
+    #[test]
+    fn an_edge_outlives_its_last_pod_by_the_grace_period() {
+        let mut s = exec_world();
+        let below = s.priority("user:x");
+        assert!(below < Priority::Critical);
+        s.pod("a/one", "strong");
+        s.pod("a/two", "strong");
+        s.settle();
+        assert_eq!(s.priority("user:x"), Priority::Critical);
+        // not the last: nothing starts to run out
+        s.delete(Resource::Pods, "a/one");
+        s.ledger.advance(NOW + 10 * GRACE);
+        s.settle();
+        assert_eq!(s.priority("user:x"), Priority::Critical);
+        s.delete(Resource::Pods, "a/two");
+        s.settle();
+        assert_eq!(s.priority("user:x"), Priority::Critical);
+        s.ledger.advance(NOW + 11 * GRACE - 1);
+        s.settle();
+        assert_eq!(s.priority("user:x"), Priority::Critical);
+        // nothing but time passes
+        s.ledger.advance(NOW + 11 * GRACE);
+        assert!(s.ledger.settle());
+        assert_eq!(s.priority("user:x"), below);
+        assert_eq!(s.ledger.selfcheck(), 0);
+    }
+
+    #[test]
+    fn a_rollout_does_not_flap() {
+        let mut s = exec_world();
+        s.pod("a/web-0", "strong");
+        s.settle();
+        for round in 1..=20 {
+            // a rollout with Recreate: no pod for most of the period, again and again
+            s.delete(Resource::Pods, &format!("a/web-{}", round - 1));
+            s.settle();
+            assert_eq!(s.priority("user:x"), Priority::Critical, "{round}");
+            s.ledger.advance(NOW + round * (GRACE - 1));
+            s.settle();
+            assert_eq!(s.priority("user:x"), Priority::Critical, "{round}");
+            s.pod(&format!("a/web-{round}"), "strong");
+            s.settle();
+        }
+        assert_eq!(s.since("user:x", Priority::Critical), NOW);
+        assert_eq!(s.escalations(), 0);
+        // the new pod stands: no period of an old one ends its edge
+        s.ledger.advance(NOW + 100 * GRACE);
+        s.settle();
+        assert_eq!(s.priority("user:x"), Priority::Critical);
+    }
+
+    #[test]
+    fn a_finished_pod_is_as_good_as_none() {
+        let mut s = exec_world();
+        s.pod("a/job", "strong");
+        s.settle();
+        s.finished_pod("a/job", "strong");
+        s.settle();
+        assert_eq!(s.priority("user:x"), Priority::Critical, "grace");
+        s.ledger.advance(NOW + GRACE);
+        s.settle();
+        assert!(s.priority("user:x") < Priority::Critical);
+    }
+
+    /// Steps of the fixpoint over a world of a size.
+    fn steps(size: usize, fill: impl Fn(&mut Stage, usize)) -> u64 {
+        let mut s = Stage::new();
+        s.role("admin", &["* | * | *"], &[NOW]);
+        s.role("deploy", &["create | core | pods"], &[NOW]);
+        s.account("end/strong", NOW);
+        s.bind("strong", "admin", &["sa:end/strong"], &[NOW]);
+        fill(&mut s, size);
+        s.settle();
+        fixpoint(&s.ledger).1
+    }
+
+    /// Twice the world takes at most about twice the steps.
+    fn linear(what: &str, size: usize, fill: impl Fn(&mut Stage, usize)) {
+        let (half, whole) = (steps(size / 2, &fill), steps(size, &fill));
+        assert!(
+            whole * 10 <= half * 21 + 1000,
+            "{what}: {half} steps for {}, {whole} for {size}",
+            size / 2
+        );
+    }
+
+    #[test]
+    fn steps_grow_with_the_world_and_not_with_its_square() {
+        linear("one deployer beside many accounts", 2000, |s, n| {
+            for i in 0..n {
+                s.account(&format!("end/a{i}"), NOW);
+            }
+            s.bind("end/d", "deploy", &["user:d"], &[NOW]);
+        });
+        linear("many deployers beside many accounts", 1000, |s, n| {
+            for i in 0..n {
+                s.account(&format!("end/a{i}"), NOW);
+                let to = format!("sa:end/a{i}");
+                s.bind(&format!("end/d{i}"), "deploy", &[&to], &[NOW]);
+            }
+        });
+        linear("a chain", 1000, |s, n| {
+            for i in 0..n {
+                s.account(&format!("n{i}/a"), NOW);
+                let next = if i + 1 == n {
+                    "end".to_owned()
+                } else {
+                    format!("n{}", i + 1)
+                };
+                let to = format!("sa:n{i}/a");
+                s.bind(&format!("{next}/from{i}"), "deploy", &[&to], &[NOW]);
+            }
+        });
+        linear("a cycle", 1000, |s, n| {
+            for i in 0..n {
+                s.account(&format!("n{i}/a"), NOW);
+                let (to, next) = (format!("sa:n{i}/a"), (i + 1) % n);
+                s.bind(&format!("n{next}/from{i}"), "deploy", &[&to], &[NOW]);
+            }
+            s.bind("end/from", "deploy", &["sa:n0/a"], &[NOW]);
+        });
+    }
+
+    /// Deployers of every namespace, one cluster-wide edge each: edges times namespaces would be a million.
+    #[test]
+    fn cluster_wide_deployers_cost_one_edge_each() {
+        linear("deployers of everything", 1000, |s, n| {
+            for i in 0..n {
+                s.account(&format!("n{i}/a"), NOW);
+                let to = format!("user:d{i}");
+                s.bind(&format!("d{i}"), "deploy", &[&to], &[NOW]);
+            }
+        });
+    }
+}

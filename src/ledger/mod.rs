@@ -82,6 +82,14 @@ impl Settings {
     /// The guess for clusters that do not tell.
     pub const DEFAULT_AUDIENCE: &str = "https://kubernetes.default.svc.cluster.local";
 
+    /// The claim of an own token without audience names all that the API server accepts, so it takes
+    /// the place of the guess; an empty one, of no token, does not.
+    pub fn audiences_of_own_token(&mut self, claimed: Vec<String>) {
+        if !claimed.is_empty() {
+            self.audiences = claimed;
+        }
+    }
+
     /// With the default guesses.
     pub fn new(world: World, version: ServerVersion) -> Settings {
         Settings {
@@ -1091,5 +1099,48 @@ fn part_of(resource: Resource) -> Part {
         Resource::Roles | Resource::RoleBindings | Resource::ServiceAccounts | Resource::Pods => {
             Part::Namespaced
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Settings;
+    use super::stage::Stage;
+    use crate::object::Phase;
+    use crate::risk::{Priority, Status};
+
+    /// Which of three pods, for the audiences of a cloud, of the guess and of none, are hot.
+    fn hot(claimed: &[&str]) -> Vec<&'static str> {
+        let mut s = Stage::with(|settings| {
+            settings.audiences_of_own_token(claimed.iter().map(|a| (*a).to_owned()).collect());
+        });
+        s.role("admin", &["* | * | *"], &[]);
+        let mut hot = Vec::new();
+        for (name, audience) in [
+            ("cloud", Some("https://issuer.example")),
+            ("guess", Some(Settings::DEFAULT_AUDIENCE)),
+            ("vault", Some("vault")),
+            ("none", None),
+        ] {
+            s.account(&format!("{name}/strong"), 0);
+            let to = format!("sa:{name}/strong");
+            s.bind(name, "admin", &[&to], &[]);
+            s.pod_for(&format!("{name}/p"), "strong", audience, Phase::Running);
+            s.settle();
+            let block = s.ledger.blocks[name].clone();
+            let n = block.hot_pods[Priority::Critical as usize][Status::Open as usize];
+            if n == 1 {
+                hot.push(name);
+            }
+        }
+        hot
+    }
+
+    #[test]
+    fn the_own_token_tells_which_audiences_are_accepted() {
+        assert_eq!(hot(&[]), ["guess", "none"]);
+        assert_eq!(hot(&["https://issuer.example"]), ["cloud", "none"]);
+        let both = ["https://issuer.example", Settings::DEFAULT_AUDIENCE];
+        assert_eq!(hot(&both), ["cloud", "guess", "none"]);
     }
 }

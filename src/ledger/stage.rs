@@ -3,7 +3,7 @@
 use super::rows::SubjectKey;
 use super::{Change, Ledger, ObjectRef, Settings, World};
 use crate::object::{
-    Binding, Meta, Object, Pod, PolicyRule, ProjectedToken, Resource, Role, RoleRef,
+    Binding, Meta, Object, Phase, Pod, PolicyRule, ProjectedToken, Resource, Role, RoleRef,
     ServiceAccount, Subject,
 };
 use crate::rbac::NEWEST;
@@ -73,11 +73,26 @@ impl Stage {
         }));
     }
 
+    pub(super) fn pod(&mut self, name: &str, account: &str) {
+        self.pod_for(name, account, None, Phase::Running);
+    }
+
+    pub(super) fn finished_pod(&mut self, name: &str, account: &str) {
+        self.pod_for(name, account, None, Phase::Succeeded);
+    }
+
     /// A pod that carries its account's token for an audience.
-    pub(super) fn pod_for(&mut self, name: &str, account: &str, audience: Option<&str>) {
+    pub(super) fn pod_for(
+        &mut self,
+        name: &str,
+        account: &str,
+        audience: Option<&str>,
+        phase: Phase,
+    ) {
         self.put(Object::Pod(Box::new(Pod {
             meta: meta(name, &[NOW]),
             service_account: account.into(),
+            phase,
             tokens: vec![ProjectedToken {
                 audience: audience.map(str::to_owned),
                 containers: vec!["main".into()],
@@ -85,10 +100,6 @@ impl Stage {
             }],
             ..Default::default()
         })));
-    }
-
-    pub(super) fn pod(&mut self, name: &str, account: &str) {
-        self.pod_for(name, account, None);
     }
 
     pub(super) fn delete(&mut self, resource: Resource, name: &str) {
