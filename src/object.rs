@@ -91,7 +91,7 @@ pub struct Meta {
     /// `f:aggregationRule`, `f:roleRef`, `f:subjects`), Unix seconds, in the object's order. All of
     /// them, as which are to be believed depends on the time of day. Empty when the object has no
     /// such entry: contract §5 then counts it as without history.
-    pub history: Vec<i64>,
+    pub history: Box<[i64]>,
     /// Carries `helm.sh/hook` with the delete policy hook-succeeded: it comes and goes with a chart run.
     pub transient: bool,
     /// Where it stands, for objects read from manifests.

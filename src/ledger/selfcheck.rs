@@ -69,7 +69,8 @@ mod tests {
             let name = ledger.names.get("deploy").expect("a name");
             ledger.roles.find(super::Sym::EMPTY, name).expect("a role")
         };
-        let tampers: [(&str, &dyn Fn(&mut Ledger)); 8] = [
+        type Tamper<'a> = (&'a str, &'a dyn Fn(&mut Ledger));
+        let tampers: [Tamper<'_>; 8] = [
             ("a role's power", &|l| {
                 let id = role(l);
                 l.roles.get_mut(id).expect("a role").reaches = Arc::default();

@@ -376,7 +376,7 @@ mod tests {
         let of = |created: Option<i64>, history: &[i64], now: i64| {
             let meta = Meta {
                 created,
-                history: history.to_vec(),
+                history: history.into(),
                 ..Default::default()
             };
             let times = Times::of(&meta, now);

@@ -163,7 +163,7 @@ fn meta(name: &str, times: &[i64]) -> Meta {
         namespace: namespace.into(),
         name: name.into(),
         created: times.first().copied(),
-        history: times.to_vec(),
+        history: times.into(),
         ..Default::default()
     }
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::process::{Finished, Process, run, temporary_directory};
-use super::{eventually, free_port, parts, repository};
+use super::{eventually, free_port, http, parts, repository};
 
 /// Controllers that give a server the contents of a real cluster: filled `admin`, `edit` and
 /// `view`, an account `default` in every namespace, and namespaces that go when they are deleted.
@@ -216,6 +216,19 @@ impl World {
     #[track_caller]
     pub(crate) fn apply(&self, object: &Value) {
         self.kubectl(&["apply", "-f", "-"], &object.to_string());
+    }
+
+    /// Writes an object past the API server, which serves it from then on as it is: with any times,
+    /// which nobody who asks the API server could give it. `place` is its path below `/registry/`.
+    #[track_caller]
+    pub(crate) fn write_into_etcd(&self, place: &str, object: &Value) {
+        let bytes = |text: String| json!(ByteString(text.into_bytes()));
+        let put = json!({
+            "key": bytes(format!("/registry/{place}")),
+            "value": bytes(object.to_string()),
+        });
+        let answer = http::post(self.etcd_port, "/v3/kv/put", &put.to_string()).unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text());
     }
 
     /// Creates the account, role and binding that we tell people to run the exporter under, and
