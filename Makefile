@@ -27,7 +27,7 @@ test: ## unit and integration tests
 doc: ## API documentation, warnings denied
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 
-parts: ## build the real kube-apiserver, etcd, … for e2e (Go; five minutes, once), or find them in KUBEBUILDER_ASSETS
+parts: ## build the real kube-apiserver, etcd, … for e2e (Go; eight minutes, once), or find them in KUBEBUILDER_ASSETS
 	@tests/parts/build.sh
 
 e2e: parts ## end-to-end tests against the real servers; RBAC_EXPORTER_SAR_QUESTIONS=100000 asks longer

@@ -9,14 +9,22 @@ use std::path::PathBuf;
 
 const EXAMPLES: &str = "\
 Examples:
-  rbac-exporter                                        serve the cluster of the current kubeconfig, or the one it runs in
-  rbac-exporter --source.manifests deploy/demo         serve manifests instead; no cluster needed
-  rbac-exporter scan --source.manifests chart.yaml     print who is dangerous, and why
-  rbac-exporter scan --output json --fail-on critical  the full report; exit 1 if an open subject is critical
-  rbac-exporter can-i create pods/exec --as sa:ci/deployer -n app
+  Serve the cluster of the current kubeconfig, or the one it runs in:
+    rbac-exporter
+  Serve manifests instead; no cluster needed:
+    rbac-exporter --source.manifests deploy/demo
+  Print who is dangerous, and why:
+    rbac-exporter scan --source.manifests chart.yaml
+  The full report; exit 1 if an open subject is critical:
+    rbac-exporter scan --output json --fail-on critical
+  Ask one question:
+    rbac-exporter can-i create pods --subresource exec --as sa:ci/deployer -n app
 
-Exit codes: 0 done; 1 threshold reached, or the answer is no; 2 usage or configuration;
-3 nothing could be judged, or not everything could be read (--allow-incomplete makes that 0).";
+Exit codes:
+  0  done
+  1  threshold reached (scan --fail-on), or the answer is no (can-i)
+  2  usage or configuration
+  3  nothing could be judged, or not everything could be read (--allow-incomplete makes that 0)";
 
 /// Tells who could take a Kubernetes cluster over: effective RBAC permissions, escalation paths and
 /// pods with strong tokens, as Prometheus metrics.
@@ -63,32 +71,40 @@ pub struct SourceArgs {
     pub kubernetes_version: ServerVersion,
 }
 
-/// `--web.*`.
-#[derive(Debug, Args)]
+/// `--web.*`, before or behind `serve`. Not global, so that the help of the other commands is free of
+/// them; that is why the defaults are applied when both places have been read.
+#[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Server")]
 pub struct ServeArgs {
-    /// Address to listen on; repeatable. `:PORT` takes IPv6 and IPv4.
-    #[arg(
-        long = "web.listen-address",
-        value_name = "ADDRESS",
-        global = true,
-        default_value = ":7222"
-    )]
+    /// Address to listen on; repeatable. `:PORT` takes IPv6 and IPv4 [default: :7222]
+    #[arg(long = "web.listen-address", value_name = "ADDRESS")]
     pub listen: Vec<ListenAddress>,
-    /// Path of the metrics.
-    #[arg(
-        long = "web.telemetry-path", value_name = "PATH", global = true,
-        default_value = "/metrics", value_parser = path,
-    )]
-    pub telemetry_path: String,
-    /// URL under which people reach this exporter; alerts and dashboards link to it.
-    #[arg(
-        long = "web.external-url",
-        value_name = "URL",
-        global = true,
-        default_value = ""
-    )]
-    pub external_url: String,
+    /// Path of the metrics [default: /metrics]
+    #[arg(long = "web.telemetry-path", value_name = "PATH", value_parser = path)]
+    pub telemetry_path: Option<String>,
+    /// URL under which people reach this exporter; alerts and dashboards link to it
+    #[arg(long = "web.external-url", value_name = "URL")]
+    pub external_url: Option<String>,
+}
+
+impl ServeArgs {
+    /// What was given here, and else what was given before the command.
+    pub fn or(self, before: ServeArgs) -> ServeArgs {
+        ServeArgs {
+            listen: if self.listen.is_empty() {
+                before.listen
+            } else {
+                self.listen
+            },
+            telemetry_path: self.telemetry_path.or(before.telemetry_path),
+            external_url: self.external_url.or(before.external_url),
+        }
+    }
+
+    /// Something was given.
+    pub fn any(&self) -> bool {
+        !self.listen.is_empty() || self.telemetry_path.is_some() || self.external_url.is_some()
+    }
 }
 
 /// `--log.*`.
@@ -113,8 +129,9 @@ pub struct LogArgs {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Watch, judge and serve metrics (the default)
-    Serve,
+    Serve(ServeArgs),
     /// Judge once and print the result
+    #[command(override_usage = "rbac-exporter scan [--source.manifests <PATH>] [OPTIONS]")]
     Scan(ScanArgs),
     /// Ask whether a subject may do something, or answer SubjectAccessReviews
     #[command(name = "can-i")]
@@ -167,10 +184,10 @@ impl FailOn {
 #[derive(Debug, Args)]
 pub struct ScanArgs {
     /// Form of the output.
-    #[arg(long, short, value_enum, default_value_t)]
+    #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
     pub output: Output,
     /// Exit 1 when an open subject has this priority or a higher one.
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_name = "PRIORITY", value_enum, default_value_t)]
     pub fail_on: FailOn,
     /// Exit 0 although not everything could be read.
     #[arg(long)]
@@ -183,7 +200,7 @@ pub struct CanIArgs {
     /// Verb, such as `create`
     #[arg(required_unless_present = "reviews")]
     pub verb: Option<String>,
-    /// `RESOURCE[.GROUP][/NAME]`, or a path such as `/metrics`
+    /// `RESOURCE[.GROUP][/NAME]` (a subresource goes into --subresource), or a path such as `/metrics`
     #[arg(required_unless_present = "reviews", value_name = "RESOURCE[/NAME]")]
     pub resource: Option<String>,
     /// Who: sa:NAMESPACE/NAME, user:NAME, group:NAME, or a user name
@@ -219,7 +236,7 @@ pub enum RulesCommand {
     /// List the rules in force
     List {
         /// Form of the output.
-        #[arg(long, short, value_enum, default_value_t)]
+        #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
         output: Output,
     },
 }
@@ -260,6 +277,17 @@ mod tests {
         let cli = Cli::try_parse_from(["x", "scan", "--source.manifests", "a"]).unwrap();
         assert_eq!(cli.source.manifests.as_deref(), Some("a"));
         assert!(Cli::try_parse_from(["x"]).unwrap().command.is_none());
+        let path = |args: &[&str]| {
+            let cli = Cli::try_parse_from(args).unwrap();
+            let Some(Command::Serve(behind)) = cli.command else {
+                return None;
+            };
+            behind.or(cli.serve).telemetry_path
+        };
+        let given = ["x", "--web.telemetry-path", "/a", "serve"];
+        assert_eq!(path(&given).as_deref(), Some("/a"));
+        let given = ["x", "serve", "--web.telemetry-path", "/a"];
+        assert_eq!(path(&given).as_deref(), Some("/a"));
         for wrong in [
             &["x", "can-i"][..],
             &["x", "can-i", "get", "pods"],
@@ -267,6 +295,7 @@ mod tests {
             &["x", "--kubernetes.version", "new"],
             &["x", "--web.telemetry-path", "metrics"],
             &["x", "scan", "--fail-on", "none"],
+            &["x", "scan", "--web.telemetry-path", "/a"],
         ] {
             assert!(Cli::try_parse_from(wrong).is_err(), "{wrong:?}");
         }

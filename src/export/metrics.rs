@@ -614,6 +614,9 @@ impl Collector for JudgementCollector {
     }
 }
 
+/// A number of a watch.
+type OfWatch = fn(&crate::ledger::WatchState) -> u64;
+
 /// The exporter itself: small, written anew for every scrape.
 #[derive(Debug)]
 struct HealthCollector {
@@ -632,7 +635,7 @@ impl Collector for HealthCollector {
         })?;
         family(e, &INFO, |s| s.put(&[&about.external_url], 1))?;
         family(e, &COMPLETE, |s| s.put(&[], u64::from(snapshot.complete)))?;
-        let resources: [(&Family, fn(&crate::ledger::WatchState) -> u64); 5] = [
+        let resources: [(&Family, OfWatch); 5] = [
             (&WATCH_SYNCED, |w| u64::from(w.synced)),
             (&WATCH_ACTIVITY, |w| {
                 u64::try_from(w.last_activity).unwrap_or_default()

@@ -556,9 +556,40 @@ impl Report {
         naming.peek().is_some() && naming.all(|b| b.transient)
     }
 
+    /// The input held no object at all, not even one that is not judged.
+    pub fn is_empty(&self) -> bool {
+        let Report {
+            summary,
+            subjects,
+            pods,
+            roles,
+            bindings,
+            ..
+        } = self;
+        // the namespace of cluster-scoped things is always counted
+        summary.namespaces <= 1
+            && summary.skipped.is_empty()
+            && subjects.is_empty()
+            && pods.is_empty()
+            && roles.is_empty()
+            && bindings.is_empty()
+    }
+
     /// As a table for people: the numbers first, then the risky subjects, the worst first.
     pub fn table(&self) -> String {
-        let mut out = String::new();
+        let mut out = format!(
+            "Judged as Kubernetes {}: {} subjects, {} pods, {} roles, {} bindings\n",
+            self.kubernetes_version,
+            self.subjects.len(),
+            self.pods.len(),
+            self.roles.len(),
+            self.bindings.len()
+        );
+        if !self.summary.skipped.is_empty() {
+            let skipped = self.summary.skipped.iter();
+            let skipped: Vec<String> = skipped.map(|(kind, n)| format!("{n} {kind}")).collect();
+            let _ = writeln!(out, "Not judged: {}", printable(&skipped.join(", ")));
+        }
         let count = |levels: &Levels, p: Priority| {
             let by = levels.get(&p);
             let n = |s: Status| {
@@ -595,8 +626,13 @@ impl Report {
                 .iter()
                 .map(|s| [s.priority.as_str().to_owned(), written(s), reason(s)])
                 .collect();
-            out.push('\n');
+            out.push_str(
+                "WHY: rule@namespace (rule@* is cluster-wide) and the binding to remove, named after `cut` where it is\n\
+                 another one or not the only one; → leads to an identity that can be taken.\n\n",
+            );
             columns(&mut out, ["PRIORITY", "SUBJECT", "WHY"], &rows);
+        } else if self.complete && !self.is_empty() {
+            out.push_str("\nNo open subject is risky.\n");
         }
         if !self.problems.is_empty() {
             out.push('\n');
@@ -619,50 +655,59 @@ fn written(s: &SubjectEntry) -> String {
     }
 }
 
-/// The path, or else the worst finding and the binding behind it.
+/// The path, or else the worst finding and the binding behind it; then what to cut, where that is not
+/// the binding just named.
 fn reason(s: &SubjectEntry) -> String {
-    if let Some(step) = s.path.first() {
-        let steps: Vec<String> = s
-            .path
-            .iter()
-            .map(|step| {
-                let r = &step.to;
-                let to = match r.kind {
-                    "ServiceAccount" => format!("sa:{}/{}", r.namespace, r.name),
-                    "Group" => format!("group:{}", r.name),
-                    _ => format!("user:{}", r.name),
-                };
-                format!("{}@{} → {to}", step.edge, step.scope)
-            })
-            .collect();
-        let _ = step;
-        return printable(&steps.join(" → "));
-    }
+    let steps: Vec<String> = s.path.iter().map(step).collect();
     // wildcard-admin implies the others where it holds: it comes first, so it is what is shown
-    let Some(worst) = s
+    let worst = s
         .findings
         .iter()
-        .filter(|f| f.priority == s.priority)
-        .min_by_key(|f| (f.status != Status::Open, f.rule != "wildcard-admin"))
-    else {
-        return String::new();
+        .filter(|f| steps.is_empty() && f.priority == s.priority)
+        .min_by_key(|f| (f.status != Status::Open, f.rule != "wildcard-admin"));
+    let grant = worst.and_then(|f| f.grants.first());
+    let mut text = steps.join(" → ");
+    if let Some(f) = worst {
+        let _ = write!(text, "{}@{}", f.rule, f.scope);
+    }
+    if let Some(g) = grant {
+        let GrantEntry { binding, role } = g;
+        let _ = write!(
+            text,
+            " by {} to {} {}",
+            object(binding),
+            role.kind,
+            role.name
+        );
+    }
+    let mut cut: Vec<&Reference> = s.cut.iter().map(|c| &c.binding).collect();
+    cut.dedup();
+    if !cut.is_empty() && cut != Vec::from_iter(grant.map(|g| &g.binding)) {
+        let cut: Vec<String> = cut.into_iter().map(object).collect();
+        let _ = write!(text, "; cut {}", cut.join(" and "));
+    }
+    printable(&text)
+}
+
+fn step(step: &StepEntry) -> String {
+    let Reference {
+        kind,
+        namespace,
+        name,
+    } = &step.to;
+    let to = match *kind {
+        "ServiceAccount" => format!("sa:{namespace}/{name}"),
+        "Group" => format!("group:{name}"),
+        _ => format!("user:{name}"),
     };
-    let by = worst.grants.first().map(|g| {
-        let place = match g.binding.namespace.as_str() {
-            "" => g.binding.name.clone(),
-            ns => format!("{ns}/{}", g.binding.name),
-        };
-        format!(
-            " by {} {place} → {} {}",
-            g.binding.kind, g.role.kind, g.role.name
-        )
-    });
-    printable(&format!(
-        "{}@{}{}",
-        worst.rule,
-        worst.scope,
-        by.unwrap_or_default()
-    ))
+    format!("{}@{} → {to}", step.edge, step.scope)
+}
+
+fn object(r: &Reference) -> String {
+    match r.namespace.as_str() {
+        "" => format!("{} {}", r.kind, r.name),
+        namespace => format!("{} {namespace}/{}", r.kind, r.name),
+    }
 }
 
 /// A problem in one line, with its place first.

@@ -209,7 +209,11 @@ fn escape(text: &str) -> String {
 impl Site for Pages {
     fn health(&self, path: &str, query: &str) -> Option<Reply> {
         match path {
-            "/-/ready" | "/readyz" => Some(self.ready(query == "verbose")),
+            "/-/ready" | "/readyz" => {
+                // `?verbose` as the API server takes it: alone, or with any value
+                let named = |part: &str| part.split('=').next() == Some("verbose");
+                Some(self.ready(query.split('&').any(named)))
+            }
             "/-/healthy" | "/livez" | "/healthz" => Some(self.healthy()),
             _ => None,
         }

@@ -91,6 +91,8 @@ pub(crate) fn fixpoint(ledger: &Ledger) -> (Vec<Effective>, u64) {
         }
     }
     let pod_sets = sets.keys().any(|k| matches!(k, ToKey::PodTokens(_)));
+    let lending = pod_sets.then(|| ledger.lending_accounts());
+    let lends = |key| lending.as_ref().is_some_and(|l| l.contains(&key));
     for level in (Priority::Low as usize..=Priority::Critical as usize).rev() {
         let priority = Priority::ALL[level];
         let mut next = 0;
@@ -123,7 +125,7 @@ pub(crate) fn fixpoint(ledger: &Ledger) -> (Vec<Effective>, u64) {
                 }
             };
             if !sets.is_empty() {
-                keys_of(ledger, row.key, row.exists, pod_sets, |key| {
+                keys_of(row.key, row.exists, lends, |key| {
                     if let Some(set) = sets.get_mut(&key) {
                         rise(set);
                     }
@@ -151,12 +153,12 @@ pub(crate) fn members_are_listed(to: ToKey) -> bool {
     )
 }
 
-/// The sets that a subject belongs to by its key.
+/// The sets that a subject belongs to by its key. `lends` tells whether edges through pods lead to an
+/// account.
 pub(crate) fn keys_of(
-    ledger: &Ledger,
     key: SubjectKey,
     exists: bool,
-    pod_sets: bool,
+    lends: impl Fn((Sym, Sym)) -> bool,
     mut each: impl FnMut(ToKey),
 ) {
     match key {
@@ -171,7 +173,7 @@ pub(crate) fn keys_of(
                     each(ToKey::Account(scope, name));
                 }
             }
-            if pod_sets && ledger.lends_token(namespace, name) {
+            if lends((namespace, name)) {
                 each(ToKey::PodTokens(namespace));
                 each(ToKey::PodTokens(Sym::STAR));
             }
@@ -181,158 +183,207 @@ pub(crate) fn keys_of(
 
 #[cfg(test)]
 mod tests {
-    use super::super::stage::{NOW, Stage};
-    use super::fixpoint;
-    use crate::object::Resource;
-    use crate::risk::Priority;
+    use super::super::{Change, Settings, World};
+    use super::*;
+    use crate::object::{
+        Binding, Meta, Object, PolicyRule, Resource, Role, RoleRef, ServiceAccount, Subject,
+    };
+    use crate::rbac::NEWEST;
+    use crate::risk::Catalogue;
+    use std::sync::Arc;
 
-    const EXEC: &[&str] = &["create | core | pods/exec"];
-    const GRACE: i64 = 600;
-
-    /// `user:x` may enter the pods of a namespace with a strong account.
-    fn exec_world() -> Stage {
-        let mut s = Stage::with(|settings| settings.pod_grace = GRACE);
-        s.role("admin", &["* | * | *"], &[NOW]);
-        s.role("exec", EXEC, &[NOW]);
-        s.account("a/strong", NOW);
-        s.bind("strong", "admin", &["sa:a/strong"], &[NOW]);
-        s.bind("a/exec", "exec", &["user:x"], &[NOW]);
-        s.settle();
-        s
+    struct Graph {
+        ledger: Ledger,
+        bindings: usize,
     }
 
-    #[test]
-    fn an_edge_outlives_its_last_pod_by_the_grace_period() {
-        let mut s = exec_world();
-        let below = s.priority("user:x");
-        assert!(below < Priority::Critical);
-        s.pod("a/one", "strong");
-        s.pod("a/two", "strong");
-        s.settle();
-        assert_eq!(s.priority("user:x"), Priority::Critical);
-        // not the last: nothing starts to run out
-        s.delete(Resource::Pods, "a/one");
-        s.ledger.advance(NOW + 10 * GRACE);
-        s.settle();
-        assert_eq!(s.priority("user:x"), Priority::Critical);
-        s.delete(Resource::Pods, "a/two");
-        s.settle();
-        assert_eq!(s.priority("user:x"), Priority::Critical);
-        s.ledger.advance(NOW + 11 * GRACE - 1);
-        s.settle();
-        assert_eq!(s.priority("user:x"), Priority::Critical);
-        // nothing but time passes
-        s.ledger.advance(NOW + 11 * GRACE);
-        assert!(s.ledger.settle());
-        assert_eq!(s.priority("user:x"), below);
-        assert_eq!(s.ledger.selfcheck(), 0);
-    }
-
-    #[test]
-    fn a_rollout_does_not_flap() {
-        let mut s = exec_world();
-        s.pod("a/web-0", "strong");
-        s.settle();
-        for round in 1..=20 {
-            // a rollout with Recreate: no pod for most of the period, again and again
-            s.delete(Resource::Pods, &format!("a/web-{}", round - 1));
-            s.settle();
-            assert_eq!(s.priority("user:x"), Priority::Critical, "{round}");
-            s.ledger.advance(NOW + round * (GRACE - 1));
-            s.settle();
-            assert_eq!(s.priority("user:x"), Priority::Critical, "{round}");
-            s.pod(&format!("a/web-{round}"), "strong");
-            s.settle();
+    impl Graph {
+        fn new() -> Graph {
+            let settings = Settings::new(World::Cluster, NEWEST);
+            let mut graph = Graph {
+                ledger: Ledger::new(Arc::new(Catalogue::shipped()), settings),
+                bindings: 0,
+            };
+            graph.role("pods", "create", "", "pods");
+            graph.role("tokens", "create", "", "serviceaccounts/token");
+            graph.role("admin", "*", "*", "*");
+            graph
         }
-        assert_eq!(s.since("user:x", Priority::Critical), NOW);
-        assert_eq!(s.escalations(), 0);
-        // the new pod stands: no period of an old one ends its edge
-        s.ledger.advance(NOW + 100 * GRACE);
-        s.settle();
-        assert_eq!(s.priority("user:x"), Priority::Critical);
+
+        fn role(&mut self, name: &str, verb: &str, group: &str, resource: &str) {
+            let one = |text: &str| vec![text.to_owned()];
+            self.ledger.apply(Change::Upsert(Object::Role(Role {
+                meta: meta("", name),
+                rules: vec![PolicyRule {
+                    verbs: one(verb),
+                    api_groups: one(group),
+                    resources: one(resource),
+                    ..Default::default()
+                }],
+                ..Default::default()
+            })));
+        }
+
+        fn account(&mut self, namespace: &str, name: &str) {
+            let account = ServiceAccount {
+                meta: meta(namespace, name),
+                ..Default::default()
+            };
+            self.ledger
+                .apply(Change::Upsert(Object::ServiceAccount(account)));
+        }
+
+        fn bind(&mut self, namespace: &str, role: &str, to: &str) {
+            self.bindings += 1;
+            let subject = Subject::parse(to).expect("a subject as it is written");
+            self.ledger.apply(Change::Upsert(Object::Binding(Binding {
+                meta: meta(namespace, &format!("b{}", self.bindings)),
+                role: RoleRef {
+                    cluster: true,
+                    name: role.into(),
+                },
+                subjects: vec![subject],
+            })));
+        }
+
+        /// Settles; the number of steps the fixpoint takes, and of subjects at `critical`.
+        fn work(&mut self) -> (u64, usize) {
+            self.ledger.settle();
+            let (effective, work) = fixpoint(&self.ledger);
+            let critical = |e: &&Effective| e.priority == Priority::Critical;
+            (work, effective.iter().filter(critical).count())
+        }
+    }
+
+    fn meta(namespace: &str, name: &str) -> Meta {
+        Meta {
+            namespace: namespace.into(),
+            name: name.into(),
+            ..Default::default()
+        }
+    }
+
+    /// Builds four sizes, each twice the one before, and holds the steps to `most` for each unit of
+    /// size, and to no more for a unit at the last size than at the first.
+    fn grows_linearly(
+        sizes: [usize; 4],
+        unit: fn(usize) -> usize,
+        most: f64,
+        build: fn(usize) -> Graph,
+    ) {
+        let mut first = None;
+        for n in sizes {
+            let (work, critical) = build(n).work();
+            assert!(
+                critical > 0,
+                "{n}: the world is not what it was meant to be"
+            );
+            let each = work as f64 / unit(n) as f64;
+            let first = *first.get_or_insert(each);
+            assert!(each <= most, "{n}: {each} steps a unit");
+            assert!(
+                each <= first * 1.05,
+                "{n}: {each} steps a unit, {first} at first"
+            );
+        }
     }
 
     #[test]
-    fn a_finished_pod_is_as_good_as_none() {
-        let mut s = exec_world();
-        s.pod("a/job", "strong");
-        s.settle();
-        s.finished_pod("a/job", "strong");
-        s.settle();
-        assert_eq!(s.priority("user:x"), Priority::Critical, "grace");
-        s.ledger.advance(NOW + GRACE);
-        s.settle();
-        assert!(s.priority("user:x") < Priority::Critical);
-    }
-
-    /// Steps of the fixpoint over a world of a size.
-    fn steps(size: usize, fill: impl Fn(&mut Stage, usize)) -> u64 {
-        let mut s = Stage::new();
-        s.role("admin", &["* | * | *"], &[NOW]);
-        s.role("deploy", &["create | core | pods"], &[NOW]);
-        s.account("end/strong", NOW);
-        s.bind("strong", "admin", &["sa:end/strong"], &[NOW]);
-        fill(&mut s, size);
-        s.settle();
-        fixpoint(&s.ledger).1
-    }
-
-    /// Twice the world takes at most about twice the steps.
-    fn linear(what: &str, size: usize, fill: impl Fn(&mut Stage, usize)) {
-        let (half, whole) = (steps(size / 2, &fill), steps(size, &fill));
-        assert!(
-            whole * 10 <= half * 21 + 1000,
-            "{what}: {half} steps for {}, {whole} for {size}",
-            size / 2
+    fn accounts_of_a_namespace_and_one_deployer() {
+        grows_linearly(
+            [250, 500, 1_000, 2_000],
+            |n| n,
+            3.0,
+            |n| {
+                let mut g = Graph::new();
+                for i in 0..n {
+                    g.account("app", &format!("a{i}"));
+                }
+                g.bind("app", "pods", "user:deployer");
+                g.bind("", "admin", "sa:app/a0");
+                g
+            },
         );
     }
 
     #[test]
-    fn steps_grow_with_the_world_and_not_with_its_square() {
-        linear("one deployer beside many accounts", 2000, |s, n| {
-            for i in 0..n {
-                s.account(&format!("end/a{i}"), NOW);
-            }
-            s.bind("end/d", "deploy", &["user:d"], &[NOW]);
-        });
-        linear("many deployers beside many accounts", 1000, |s, n| {
-            for i in 0..n {
-                s.account(&format!("end/a{i}"), NOW);
-                let to = format!("sa:end/a{i}");
-                s.bind(&format!("end/d{i}"), "deploy", &[&to], &[NOW]);
-            }
-        });
-        linear("a chain", 1000, |s, n| {
-            for i in 0..n {
-                s.account(&format!("n{i}/a"), NOW);
-                let next = if i + 1 == n {
-                    "end".to_owned()
-                } else {
-                    format!("n{}", i + 1)
-                };
-                let to = format!("sa:n{i}/a");
-                s.bind(&format!("{next}/from{i}"), "deploy", &[&to], &[NOW]);
-            }
-        });
-        linear("a cycle", 1000, |s, n| {
-            for i in 0..n {
-                s.account(&format!("n{i}/a"), NOW);
-                let (to, next) = (format!("sa:n{i}/a"), (i + 1) % n);
-                s.bind(&format!("n{next}/from{i}"), "deploy", &[&to], &[NOW]);
-            }
-            s.bind("end/from", "deploy", &["sa:n0/a"], &[NOW]);
-        });
+    fn a_chain_of_namespaces() {
+        grows_linearly(
+            [100, 200, 400, 800],
+            |n| n,
+            8.0,
+            |n| {
+                let mut g = Graph::new();
+                for i in 0..n {
+                    g.account(&format!("n{i}"), "a");
+                    g.bind(&format!("n{}", i + 1), "tokens", &format!("sa:n{i}/a"));
+                }
+                g.account(&format!("n{n}"), "a");
+                g.bind("", "admin", &format!("sa:n{n}/a"));
+                g
+            },
+        );
     }
 
-    /// Deployers of every namespace, one cluster-wide edge each: edges times namespaces would be a million.
     #[test]
-    fn cluster_wide_deployers_cost_one_edge_each() {
-        linear("deployers of everything", 1000, |s, n| {
-            for i in 0..n {
-                s.account(&format!("n{i}/a"), NOW);
-                let to = format!("user:d{i}");
-                s.bind(&format!("d{i}"), "deploy", &[&to], &[NOW]);
-            }
-        });
+    fn a_cycle_of_namespaces() {
+        grows_linearly(
+            [100, 200, 400, 800],
+            |n| n,
+            8.0,
+            |n| {
+                let mut g = Graph::new();
+                for i in 0..n {
+                    g.account(&format!("n{i}"), "a");
+                    g.bind(
+                        &format!("n{}", (i + 1) % n),
+                        "tokens",
+                        &format!("sa:n{i}/a"),
+                    );
+                }
+                g.account("n0", "top");
+                g.bind("", "admin", "sa:n0/top");
+                g
+            },
+        );
+    }
+
+    #[test]
+    fn as_many_deployers_as_namespaces() {
+        // every deployer in every namespace: as many edges as bindings
+        grows_linearly(
+            [8, 16, 32, 64],
+            |n| n * n,
+            4.0,
+            |n| {
+                let mut g = Graph::new();
+                for ns in 0..n {
+                    g.account(&format!("n{ns}"), "a");
+                    for deployer in 0..n {
+                        g.bind(&format!("n{ns}"), "pods", &format!("user:d{deployer}"));
+                    }
+                }
+                g.bind("", "admin", "sa:n0/a");
+                g
+            },
+        );
+    }
+
+    #[test]
+    fn a_cycle_that_loses_its_support_falls() {
+        let mut g = Graph::new();
+        for (ns, next) in [("x", "y"), ("y", "x")] {
+            g.account(ns, "a");
+            g.bind(next, "tokens", &format!("sa:{ns}/a"));
+        }
+        g.account("x", "top");
+        g.bind("", "admin", "sa:x/top");
+        assert_eq!(g.work().1, 3);
+        g.ledger.apply(Change::Delete(super::super::ObjectRef {
+            resource: Resource::ClusterRoleBindings,
+            namespace: String::new(),
+            name: format!("b{}", g.bindings),
+        }));
+        assert_eq!(g.work().1, 0);
     }
 }

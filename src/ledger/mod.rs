@@ -103,7 +103,7 @@ impl Settings {
     }
 }
 
-/// A set of row numbers or names that wait to be settled.
+/// A set of row numbers or names, most of them waiting to be settled.
 type Dirty<T> = std::collections::HashSet<T, foldhash::fast::RandomState>;
 
 /// See the module.
@@ -128,8 +128,8 @@ pub struct Ledger {
     lingering: Map<(Sym, Sym), i64>,
     /// Live pods that receive the Secret.
     carried_secrets: Map<Sym, Map<Sym, u32>>,
-    /// Accounts that list a Secret, by namespace and Secret.
-    secret_owners: Map<(Sym, Sym), Vec<Sym>>,
+    /// Accounts that list a Secret, by namespace, then Secret.
+    secret_owners: Map<Sym, Map<Sym, Vec<Sym>>>,
     /// Pods by node, with the number of live ones that can take it.
     nodes: Map<Sym, NodePods>,
     /// Some aggregated ClusterRole picks roles without labels (manifests).
@@ -779,22 +779,26 @@ impl Ledger {
     }
 
     fn list_secrets(&mut self, namespace: Sym, account: Sym, before: &[Sym], now: &[Sym]) {
+        let here = self.secret_owners.entry(namespace).or_default();
         for secret in before {
-            if let Some(owners) = self.secret_owners.get_mut(&(namespace, *secret)) {
+            if let Some(owners) = here.get_mut(secret) {
                 owners.retain(|o| *o != account);
                 if owners.is_empty() {
-                    self.secret_owners.remove(&(namespace, *secret));
+                    here.remove(secret);
                 }
             }
         }
         for secret in now {
-            let owners = self.secret_owners.entry((namespace, *secret)).or_default();
+            let owners = here.entry(*secret).or_default();
             if !owners.contains(&account) {
                 owners.push(account);
                 // whichever came first must not decide which account a workload shows
                 let names = &self.names;
                 owners.sort_by(|a, b| names.text(*a).cmp(names.text(*b)));
             }
+        }
+        if here.is_empty() {
+            self.secret_owners.remove(&namespace);
         }
         self.dirty.namespaces.insert(namespace);
         self.dirty.graph = true;
@@ -928,7 +932,8 @@ impl Ledger {
 
     /// The account whose legacy token the Secret is, as far as names tell (catalogue D.2).
     fn secret_owners_of(&self, namespace: Sym, secret: Sym) -> Vec<Sym> {
-        if let Some(owners) = self.secret_owners.get(&(namespace, secret)) {
+        let here = self.secret_owners.get(&namespace);
+        if let Some(owners) = here.and_then(|secrets| secrets.get(&secret)) {
             return owners.clone();
         }
         secret_may_be_token_of(self.names.text(secret))
@@ -942,19 +947,18 @@ impl Ledger {
             .collect()
     }
 
-    /// Does a live pod carry an API token of the account?
-    fn carried(&self, namespace: Sym, account: Sym) -> bool {
-        self.carried.contains_key(&(namespace, account))
-            || self.carried_secrets.get(&namespace).is_some_and(|secrets| {
-                secrets
-                    .keys()
-                    .any(|s| self.secret_owners_of(namespace, *s).contains(&account))
-            })
-    }
-
-    /// Do edges through pods lead to the account?
-    fn lends_token(&self, namespace: Sym, account: Sym) -> bool {
-        self.lingering.contains_key(&(namespace, account)) || self.carried(namespace, account)
+    /// Accounts that edges through pods lead to: those whose API token a live pod carries, or carried
+    /// a little while ago.
+    fn lending_accounts(&self) -> Dirty<(Sym, Sym)> {
+        let mut out: Dirty<(Sym, Sym)> = self.carried.keys().copied().collect();
+        out.extend(self.lingering.keys());
+        for (namespace, secrets) in &self.carried_secrets {
+            for secret in secrets.keys() {
+                let owners = self.secret_owners_of(*namespace, *secret);
+                out.extend(owners.into_iter().map(|o| (*namespace, o)));
+            }
+        }
+        out
     }
 
     /// Accounts whose API token the pod carries, by name, without duplicates.
@@ -1105,11 +1109,90 @@ fn part_of(resource: Resource) -> Part {
 #[cfg(test)]
 mod tests {
     use super::Settings;
-    use super::stage::Stage;
-    use crate::object::Phase;
+    use super::stage::{NOW, Stage};
+    use crate::object::{Phase, Resource};
     use crate::risk::{Priority, Status};
 
-    /// Which of three pods, for the audiences of a cloud, of the guess and of none, are hot.
+    const EXEC: &[&str] = &["create | core | pods/exec"];
+    const GRACE: i64 = 600;
+
+    /// `user:x` may enter the pods of a namespace with a strong account.
+    fn exec_world() -> Stage {
+        let mut s = Stage::with(|settings| settings.pod_grace = GRACE);
+        s.role("admin", &["* | * | *"], &[NOW]);
+        s.role("exec", EXEC, &[NOW]);
+        s.account("a/strong", NOW);
+        s.bind("strong", "admin", &["sa:a/strong"], &[NOW]);
+        s.bind("a/exec", "exec", &["user:x"], &[NOW]);
+        s.settle();
+        s
+    }
+
+    #[test]
+    fn an_edge_outlives_its_last_pod_by_the_grace_period() {
+        let mut s = exec_world();
+        let below = s.priority("user:x");
+        assert!(below < Priority::Critical);
+        s.pod("a/one", "strong");
+        s.pod("a/two", "strong");
+        s.settle();
+        assert_eq!(s.priority("user:x"), Priority::Critical);
+        // not the last: nothing starts to run out
+        s.delete(Resource::Pods, "a/one");
+        s.ledger.advance(NOW + 10 * GRACE);
+        s.settle();
+        assert_eq!(s.priority("user:x"), Priority::Critical);
+        s.delete(Resource::Pods, "a/two");
+        s.settle();
+        assert_eq!(s.priority("user:x"), Priority::Critical);
+        s.ledger.advance(NOW + 11 * GRACE - 1);
+        s.settle();
+        assert_eq!(s.priority("user:x"), Priority::Critical);
+        // nothing but time passes
+        s.ledger.advance(NOW + 11 * GRACE);
+        assert!(s.ledger.settle());
+        assert_eq!(s.priority("user:x"), below);
+        assert_eq!(s.ledger.selfcheck(), 0);
+    }
+
+    #[test]
+    fn a_rollout_does_not_flap() {
+        let mut s = exec_world();
+        s.pod("a/web-0", "strong");
+        s.settle();
+        for round in 1..=20 {
+            // a rollout with Recreate: no pod for most of the period, again and again
+            s.delete(Resource::Pods, &format!("a/web-{}", round - 1));
+            s.settle();
+            assert_eq!(s.priority("user:x"), Priority::Critical, "{round}");
+            s.ledger.advance(NOW + round * (GRACE - 1));
+            s.settle();
+            assert_eq!(s.priority("user:x"), Priority::Critical, "{round}");
+            s.pod(&format!("a/web-{round}"), "strong");
+            s.settle();
+        }
+        assert_eq!(s.since("user:x", Priority::Critical), NOW);
+        assert_eq!(s.escalations(), 0);
+        // the new pod stands: no period of an old one ends its edge
+        s.ledger.advance(NOW + 100 * GRACE);
+        s.settle();
+        assert_eq!(s.priority("user:x"), Priority::Critical);
+    }
+
+    #[test]
+    fn a_finished_pod_is_as_good_as_none() {
+        let mut s = exec_world();
+        s.pod("a/job", "strong");
+        s.settle();
+        s.finished_pod("a/job", "strong");
+        s.settle();
+        assert_eq!(s.priority("user:x"), Priority::Critical, "grace");
+        s.ledger.advance(NOW + GRACE);
+        s.settle();
+        assert!(s.priority("user:x") < Priority::Critical);
+    }
+
+    /// Which of four pods, for the audiences of a cloud, of the guess and of none, are hot.
     fn hot(claimed: &[&str]) -> Vec<&'static str> {
         let mut s = Stage::with(|settings| {
             settings.audiences_of_own_token(claimed.iter().map(|a| (*a).to_owned()).collect());

@@ -493,7 +493,10 @@ impl Ledger {
             ToKey::Identities(s) => account(s, &|_, _, _, _| true),
             ToKey::Account(s, n) => account(s, &|_, _, name, exists| exists && name == n),
             ToKey::Identity(s, n) => account(s, &|_, _, name, _| name == n),
-            ToKey::PodTokens(s) => account(s, &|_, ns, name, _| self.lends_token(ns, name)),
+            ToKey::PodTokens(s) => {
+                let lending = self.lending_accounts();
+                account(s, &|_, ns, name, _| lending.contains(&(ns, name)))
+            }
             ToKey::User(n) => self
                 .subjects
                 .find(SubjectKey::User(n))
@@ -773,10 +776,7 @@ impl Ledger {
             places.dedup();
             let mut findings: Vec<(String, String, Priority)> = places
                 .into_iter()
-                .flat_map(|place| {
-                    let place = place.map(|ns| self.names.text(ns).clone());
-                    self.alone_at(id, place.as_deref()).findings
-                })
+                .flat_map(|place| self.alone_at(id, place).findings)
                 .map(|f| {
                     let rule = self.catalogue.rule(f.rule).id.clone();
                     (rule, f.scope.as_str().to_owned(), f.priority)

@@ -15,23 +15,66 @@ use crate::risk::{
     Assessment, Context, Edge, Held, Pair, Priority, Reaches, RuleId, Scope, Status, To, assess,
     builtin_pairs,
 };
-use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What other roles are worth, for the judgement of one subject or role; remembers whether it was asked.
 struct Others<'a> {
     ledger: &'a Ledger,
     asked: Cell<bool>,
-    /// Answer from what is kept alone. A role that is judged for one namespace may bind itself, so
-    /// judging the roles it binds the same way would never end.
-    kept: bool,
+    /// The question is part of a larger one: what it leads to is noted here and looked at there.
+    on_the_way: Option<&'a OnTheWay>,
+    /// A role is judged, not a subject: what it may bind by name reaches no further, and what it would
+    /// reach is nobody's yet.
+    of_role: bool,
+}
+
+/// Roles may name each other (`bind` on a name), in long chains and in circles. What a role is worth is
+/// the most that any role it leads to is worth by itself, so each is looked at once, and none within
+/// another.
+#[derive(Default)]
+struct OnTheWay {
+    found: RefCell<Vec<(RowId, Arc<str>)>>,
+    known: RefCell<BTreeSet<(RowId, Arc<str>)>>,
+}
+
+impl OnTheWay {
+    fn note(&self, id: RowId, namespace: &Arc<str>) {
+        let new = self.known.borrow_mut().insert((id, namespace.clone()));
+        if new {
+            self.found.borrow_mut().push((id, namespace.clone()));
+        }
+    }
+
+    fn nth(&self, n: usize) -> Option<(RowId, Arc<str>)> {
+        self.found.borrow().get(n).cloned()
+    }
+}
+
+impl<'a> Others<'a> {
+    fn new(ledger: &'a Ledger) -> Others<'a> {
+        Others {
+            ledger,
+            asked: Cell::new(false),
+            on_the_way: None,
+            of_role: false,
+        }
+    }
+
+    fn of_role(ledger: &'a Ledger) -> Others<'a> {
+        Others {
+            of_role: true,
+            ..Others::new(ledger)
+        }
+    }
 }
 
 impl Context for Others<'_> {
     fn role_priority(&self, cluster_role: bool, name: &str, scope: &Scope) -> Option<Priority> {
         self.asked.set(true);
-        self.ledger.role_gives(cluster_role, name, scope, self.kept)
+        self.ledger
+            .role_gives(cluster_role, name, scope, self.on_the_way)
     }
 
     fn strongest_role(&self, namespace: &str) -> Priority {
@@ -56,6 +99,39 @@ impl Context for Others<'_> {
             .namespaces()
             .filter(|ns| *ns != Sym::EMPTY && self.ledger.roles.find(*ns, name).is_some())
             .map(|ns| self.ledger.names.text(ns).clone())
+            .collect()
+    }
+
+    fn role_reaches(&self, cluster_role: bool, name: &str, scope: &Scope) -> Vec<To> {
+        self.asked.set(true);
+        let ledger = self.ledger;
+        if self.of_role {
+            return Vec::new();
+        }
+        let Some(id) = ledger.role(cluster_role, name, scope) else {
+            return Vec::new();
+        };
+        let place = match scope {
+            Scope::Cluster => None,
+            Scope::Namespace(ns) => Some(&**ns),
+        };
+        let (home, role) = ledger.roles.key(id);
+        let Some(row) = ledger.roles.get(id) else {
+            return Vec::new();
+        };
+        let of_role = Others::of_role(ledger);
+        let alone = ledger.alone(home == Sym::EMPTY, role, &row.reaches, place, &of_role);
+        alone.edges.into_iter().map(|edge| edge.to).collect()
+    }
+
+    fn roles_in(&self, namespace: &str) -> Vec<Arc<str>> {
+        self.asked.set(true);
+        let Some(ns) = self.ledger.names.get(namespace) else {
+            return Vec::new();
+        };
+        let roles = self.ledger.roles.in_namespace(ns);
+        roles
+            .map(|(_, name, _)| self.ledger.names.text(name).clone())
             .collect()
     }
 }
@@ -252,11 +328,7 @@ impl Ledger {
 
     /// What rules alone give in the three places; a Role lies in one.
     pub(super) fn gives(&self, namespace: Sym, name: Sym, reaches: &Reaches) -> (InPlaces, bool) {
-        let others = Others {
-            ledger: self,
-            asked: Cell::new(false),
-            kept: false,
-        };
+        let others = Others::of_role(self);
         let one = |place: Option<&str>| {
             self.alone(namespace == Sym::EMPTY, name, reaches, place, &others)
                 .own()
@@ -300,38 +372,46 @@ impl Ledger {
     }
 
     /// The findings of a role's rules alone at a scope.
-    pub(super) fn alone_at(&self, id: RowId, namespace: Option<&str>) -> Assessment {
+    pub(super) fn alone_at(&self, id: RowId, scope: Option<Sym>) -> Assessment {
         let Some(row) = self.roles.get(id) else {
             return Assessment::default();
         };
-        let (home, name) = self.roles.key(id);
-        let others = Others {
-            ledger: self,
-            asked: Cell::new(false),
-            kept: true,
-        };
-        self.alone(home == Sym::EMPTY, name, &row.reaches, namespace, &others)
+        let (namespace, name) = self.roles.key(id);
+        let others = Others::of_role(self);
+        let place = scope.map(|s| self.names.text(s).clone());
+        self.alone(
+            namespace == Sym::EMPTY,
+            name,
+            &row.reaches,
+            place.as_deref(),
+            &others,
+        )
     }
 
     /// The highest finding of a role at a scope; `None` when there is no such role.
-    pub(super) fn role_gives(
+    fn role_gives(
         &self,
         cluster_role: bool,
         name: &str,
         scope: &Scope,
-        kept: bool,
+        on_the_way: Option<&OnTheWay>,
     ) -> Option<Priority> {
+        let id = self.role(cluster_role, name, scope)?;
+        Some(self.row_gives(id, scope, on_the_way))
+    }
+
+    /// The row of a role that is referred to at a scope.
+    fn role(&self, cluster_role: bool, name: &str, scope: &Scope) -> Option<RowId> {
         let name = self.names.get(name)?;
         let namespace = match (cluster_role, scope) {
             (true, _) => Sym::EMPTY,
             (false, Scope::Namespace(ns)) => self.names.get(ns)?,
             (false, Scope::Cluster) => return None,
         };
-        let id = self.roles.find(namespace, name)?;
-        Some(self.row_gives(id, scope, kept))
+        self.roles.find(namespace, name)
     }
 
-    fn row_gives(&self, id: RowId, scope: &Scope, kept: bool) -> Priority {
+    fn row_gives(&self, id: RowId, scope: &Scope, on_the_way: Option<&OnTheWay>) -> Priority {
         let Some(row) = self.roles.get(id) else {
             return Priority::None;
         };
@@ -340,15 +420,83 @@ impl Ledger {
             Scope::Cluster => at(0),
             Scope::Namespace(_) if self.roles.key(id).0 != Sym::EMPTY => at(0),
             Scope::Namespace(ns) if &**ns == PRIVILEGED => at(1),
-            Scope::Namespace(ns)
-                if !kept
-                    && &**ns != ORDINARY
-                    && (self.catalogue.privileged(ns) || self.names_a_namespace(&row.reaches)) =>
-            {
-                self.alone_at(id, Some(ns)).own()
+            Scope::Namespace(ns) if self.place_matters(row, at(2), ns) => {
+                if let Some(on_the_way) = on_the_way {
+                    on_the_way.note(id, ns);
+                    return Priority::None;
+                }
+                self.gives_in(id, ns)
             }
-            Scope::Namespace(ns) if self.catalogue.privileged(ns) => at(1),
             Scope::Namespace(_) => at(2),
+        }
+    }
+
+    /// What a ClusterRole gives in one namespace, worked out for it.
+    fn gives_in(&self, id: RowId, namespace: &Arc<str>) -> Priority {
+        let on_the_way = OnTheWay::default();
+        on_the_way.note(id, namespace);
+        let mut best = Priority::None;
+        let mut next = 0;
+        while let Some((id, namespace)) = on_the_way.nth(next) {
+            next += 1;
+            let Some(row) = self.roles.get(id) else {
+                continue;
+            };
+            let others = Others {
+                on_the_way: Some(&on_the_way),
+                ..Others::of_role(self)
+            };
+            let name = self.roles.key(id).1;
+            let alone = self.alone(true, name, &row.reaches, Some(&namespace), &others);
+            best = best.max(alone.own());
+        }
+        best
+    }
+
+    /// Could a ClusterRole that gives so much in an ordinary namespace give something else in this one?
+    fn place_matters(&self, row: &RoleRow, ordinary: Priority, namespace: &str) -> bool {
+        // one that gives the most there is in an ordinary namespace gives that in all
+        namespace != ORDINARY
+            && (self.catalogue.privileged(namespace)
+                || ((row.depends || self.names_a_namespace(&row.reaches))
+                    && ordinary < self.most_in_a_namespace()))
+    }
+
+    /// The highest level that rules of a role alone can have in an ordinary namespace.
+    fn most_in_a_namespace(&self) -> Priority {
+        let rules = self.catalogue.rules.iter();
+        rules
+            .filter(|r| r.special.is_none_or(|s| s.is_about_grants()))
+            .flat_map(|r| [r.levels.namespace, r.named.and_then(|n| n.namespace)])
+            .flatten()
+            .max()
+            .unwrap_or_default()
+    }
+
+    /// What one rule with a wildcard gives alone in a namespace where its role is bound.
+    pub(super) fn wildcard_gives(&self, id: RowId, number: usize, namespace: Sym) -> Priority {
+        let Some(row) = self.roles.get(id) else {
+            return Priority::None;
+        };
+        let Some(gives) = row.wildcards.get(number) else {
+            return Priority::None;
+        };
+        let (home, name) = self.roles.key(id);
+        let place = self.names.text(namespace);
+        if namespace == Sym::EMPTY || home != Sym::EMPTY {
+            return gives[0];
+        }
+        if &**place == PRIVILEGED {
+            return gives[1];
+        }
+        let rules = row.rules.unpack();
+        match rules.iter().filter(|r| is_wildcard(r)).nth(number) {
+            Some(rule) if self.place_matters(row, gives[2], place) => {
+                let one = Reaches::of(&self.catalogue.vocabulary, std::slice::from_ref(rule));
+                self.alone(true, name, &one, Some(place), &Others::of_role(self))
+                    .own()
+            }
+            _ => gives[2],
         }
     }
 
@@ -369,7 +517,7 @@ impl Ledger {
         let (namespace, _) = self.bindings.key(id);
         let (_, home, name) = self.reference(namespace, row.cluster_role, row.role);
         let role = self.roles.find(home, name)?;
-        Some(self.row_gives(role, &self.scope(namespace), false))
+        Some(self.row_gives(role, &self.scope(namespace), None))
     }
 
     pub(super) fn scope(&self, namespace: Sym) -> Scope {
@@ -430,6 +578,14 @@ impl Ledger {
             if row.gives != before || row.wildcards != wildcards {
                 self.role_moved(namespace, name);
             }
+            // what it gives in a single namespace is not kept: it is counted anew where it is bound
+            self.dirty.namespaces.insert(namespace);
+            let bound: Vec<Sym> = self
+                .bindings_to(*id)
+                .iter()
+                .map(|b| self.bindings.key(*b).0)
+                .collect();
+            self.dirty.namespaces.extend(bound);
             if let Some(row) = self.roles.get_mut(*id) {
                 row.wildcards = wildcards;
             }
@@ -587,11 +743,7 @@ impl Ledger {
         explain: bool,
     ) -> (Assessment, bool) {
         let held = self.held(subject, bindings);
-        let others = Others {
-            ledger: self,
-            asked: Cell::new(false),
-            kept: false,
-        };
+        let others = Others::new(self);
         let version = self.settings.version;
         let got = assess(&self.catalogue, version, subject, &held, &others, explain);
         (got, others.asked.get())
@@ -674,8 +826,9 @@ impl Ledger {
             .iter()
             .filter_map(|e| edge_row(e, |name| Some(self.names.intern(name))))
             .collect();
-        self.forget_judgement(id);
+        // up before down, so that a subject that goes on naming Group system:masters never lets it go
         self.name_masters(&edges, true);
+        self.forget_judgement(id);
         let Some(row) = self.subjects.get_mut(id) else {
             return;
         };
@@ -908,22 +1061,24 @@ impl Ledger {
                     _ => return out,
                 };
                 let reaim = matches!(to, ToKey::Reaim(_) | ToKey::ReaimOf(..));
-                let mut spaces: Vec<Sym> = Vec::new();
-                for ((ns, secret), owners) in &self.secret_owners {
-                    if !within(scope, *ns) || only.is_some_and(|n| n != *secret) {
-                        continue;
-                    }
-                    if reaim {
-                        spaces.push(*ns);
-                    } else {
-                        out.extend(owners.iter().filter_map(|o| account(*ns, *o)));
-                    }
-                }
-                spaces.sort_unstable();
-                spaces.dedup();
+                let spaces: Vec<Sym> = match scope {
+                    Sym::STAR => self.secret_owners.keys().copied().collect(),
+                    ns => vec![ns],
+                };
                 for ns in spaces {
-                    let here = self.subjects.in_namespace(ns);
-                    out.extend(here.filter(|(_, r)| r.exists).map(|(id, _)| id));
+                    let Some(secrets) = self.secret_owners.get(&ns) else {
+                        continue;
+                    };
+                    let owners: Vec<Sym> = match only {
+                        Some(secret) => secrets.get(&secret).cloned().unwrap_or_default(),
+                        None => secrets.values().flatten().copied().collect(),
+                    };
+                    if !reaim {
+                        out.extend(owners.into_iter().filter_map(|o| account(ns, o)));
+                    } else if !owners.is_empty() {
+                        let here = self.subjects.in_namespace(ns);
+                        out.extend(here.filter(|(_, r)| r.exists).map(|(id, _)| id));
+                    }
                 }
             }
             _ => {}

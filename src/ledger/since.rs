@@ -299,6 +299,8 @@ fn by_ways(ledger: &Ledger, priority: Priority, with_pairs: &Map<RowId, ()>) -> 
         }
     }
     let pod_sets = waiting.keys().any(|k| matches!(k, ToKey::PodTokens(_)));
+    let lending = pod_sets.then(|| ledger.lending_accounts());
+    let lends = |key| lending.as_ref().is_some_and(|l| l.contains(&key));
     let mut out: Map<RowId, Moment> = Map::default();
     while let Some(Reverse((time, next))) = queue.pop() {
         let reached = match next {
@@ -315,7 +317,7 @@ fn by_ways(ledger: &Ledger, priority: Priority, with_pairs: &Map<RowId, ()>) -> 
                     SubjectKey::Account(ns, name) => time.max(ledger.account_moment(ns, name)),
                     _ => time,
                 };
-                graph::keys_of(ledger, row.key, row.exists, pod_sets, |key| {
+                graph::keys_of(row.key, row.exists, lends, |key| {
                     if waiting.contains_key(&key) {
                         let needs_account =
                             !matches!(key, ToKey::Identities(_) | ToKey::Identity(..));

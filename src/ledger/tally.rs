@@ -9,7 +9,7 @@ use super::watch::WatchState;
 use crate::object::{Resource, SecretSource};
 use crate::risk::{Priority, RuleId, Status};
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Numbers by priority and status.
@@ -226,13 +226,14 @@ impl Ledger {
 
     pub(super) fn count(&self, ns: Sym) -> NamespaceBlock {
         let mut block = NamespaceBlock::default();
+        let used = self.used(ns);
         for (id, row) in self.subjects.in_namespace(ns) {
             let kind = kind_index(row.key);
             block.subjects[kind] += 1;
             block.risky_subjects[kind][row.effective as usize][row.status as usize] += 1;
-            if let SubjectKey::Account(namespace, name) = row.key
+            if let SubjectKey::Account(_, name) = row.key
                 && row.effective > Priority::None
-                && !self.used(namespace, name)
+                && !used.contains(&name)
             {
                 block.idle_accounts[row.effective as usize][row.status as usize] += 1;
             }
@@ -270,8 +271,8 @@ impl Ledger {
             let (priority, status) = self.role_level(id);
             let worth = if bound { priority } else { row.gives[0] };
             block.roles[kind][usize::from(bound)][worth as usize][status as usize] += 1;
-            for rule in &row.wildcards {
-                let worth = self.in_bound_places(id, rule);
+            for number in 0..row.wildcards.len() {
+                let worth = self.in_bound_places(id, number);
                 block.wildcard_rules[kind][worth as usize][status as usize] += 1;
             }
         }
@@ -337,13 +338,12 @@ impl Ledger {
                 let row = self.subjects.get(id)?;
                 Some((account, row.effective, row.status))
             });
-        let Some((account, priority, status)) = accounts.reduce(|a, b| {
-            if worse((a.1, a.2), (b.1, b.2)) == (a.1, a.2) {
-                a
-            } else {
-                b
-            }
-        }) else {
+        // of equal accounts the first by name, whatever order pods and Secrets come in
+        let strongest = accounts.max_by_key(|(account, priority, status)| {
+            let name = self.names.text(*account).clone();
+            (*priority, Reverse(*status as u8), Reverse(name))
+        });
+        let Some((account, priority, status)) = strongest else {
             return;
         };
         if !self.settings.detail.contains(&priority) {
@@ -366,18 +366,22 @@ impl Ledger {
             });
         detail.pods += 1;
         let before = (detail.priority, detail.status);
-        if worse(before, (priority, status)) != before {
+        let account_first = before == (priority, status) && text(account) < detail.account;
+        if account_first || worse(before, (priority, status)) != before {
             (detail.account, detail.priority, detail.status) = (text(account), priority, status);
         }
     }
 
-    /// Does a live pod run as the account, or carry its token?
-    fn used(&self, namespace: Sym, name: Sym) -> bool {
-        self.carried(namespace, name)
-            || self
-                .pods
-                .in_namespace(namespace)
-                .any(|(.., p)| p.live() && !p.shape.mirror && p.shape.account == name)
+    /// Accounts that a live pod of the namespace runs as, or carries a token of.
+    fn used(&self, namespace: Sym) -> BTreeSet<Sym> {
+        let mut out = BTreeSet::new();
+        for (.., pod) in self.pods.in_namespace(namespace).filter(|(.., p)| p.live()) {
+            if !pod.shape.mirror {
+                out.insert(pod.shape.account);
+            }
+            out.extend(self.tokens_of(namespace, &pod.shape));
+        }
+        out
     }
 
     /// The account has a rule beyond those that every account of the namespace holds.
@@ -436,17 +440,17 @@ impl Ledger {
             .unwrap_or_default()
     }
 
-    /// The highest of three worths over the places where the role is bound.
-    fn in_bound_places(&self, id: RowId, gives: &[Priority; 3]) -> Priority {
-        let places = self
+    /// What a rule with a wildcard gives, the highest over the places where its role is bound.
+    fn in_bound_places(&self, id: RowId, number: usize) -> Priority {
+        let places: BTreeSet<Sym> = self
             .bindings_to(id)
             .iter()
-            .map(|b| match self.bindings.key(*b).0 {
-                Sym::EMPTY => gives[0],
-                ns if self.catalogue.privileged(self.names.text(ns)) => gives[1],
-                _ => gives[2],
-            });
-        places.max().unwrap_or_default()
+            .map(|b| self.bindings.key(*b).0)
+            .collect();
+        let worths = places
+            .into_iter()
+            .map(|ns| self.wildcard_gives(id, number, ns));
+        worths.max().unwrap_or_default()
     }
 
     /// Priority and status of a role: the highest over its bindings; builtin when they all are, or,

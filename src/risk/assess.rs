@@ -95,6 +95,11 @@ pub trait Context {
     fn strongest_role(&self, namespace: &str) -> Priority;
     /// Namespaces that have a Role of this name.
     fn namespaces_with_role(&self, name: &str) -> Vec<Arc<str>>;
+    /// Whom the role's rules alone let their holder become at this scope, roles that it may bind
+    /// by name left out.
+    fn role_reaches(&self, cluster_role: bool, name: &str, scope: &Scope) -> Vec<To>;
+    /// Names of the Roles of a namespace.
+    fn roles_in(&self, namespace: &str) -> Vec<Arc<str>>;
     /// Is there a ClusterRole of this name?
     fn cluster_role_exists(&self, name: &str) -> bool {
         self.role_priority(true, name, &Scope::Cluster).is_some()
@@ -473,7 +478,9 @@ pub fn assess(
     for view in &views {
         let from = hits.len();
         plain_hits(catalogue, version, view, cluster, &mut hits);
-        special::hits(catalogue, view, cluster, held, context, &mut hits);
+        special::hits(
+            catalogue, view, cluster, held, context, &mut hits, &mut edges,
+        );
         for hit in &hits[from..] {
             special::edges_of(catalogue, hit, view, &mut edges);
         }

@@ -112,6 +112,21 @@ pub enum Special {
     Hygiene,
 }
 
+impl Special {
+    /// Asked of what a role grants, whoever holds it; the others are about who a binding names.
+    pub fn is_about_grants(self) -> bool {
+        !matches!(
+            self,
+            Special::Masters
+                | Special::Anonymous
+                | Special::Authenticated
+                | Special::AllServiceAccounts
+                | Special::DefaultServiceAccount
+                | Special::Hygiene
+        )
+    }
+}
+
 const SPECIALS: [(&str, Special); 22] = [
     ("rbac-escalate", Special::Escalate),
     ("rbac-bind", Special::Bind),

@@ -87,6 +87,7 @@ impl Run<'_> {
     fn worth(&self, view: &View, mode: Mode) -> Option<(Priority, Vec<Edge>)> {
         let through = view.through(mode, self.catalogue)?;
         let mut found = Vec::new();
+        let mut edges = Vec::new();
         plain_hits(self.catalogue, self.version, &through, &through, &mut found);
         special::hits(
             self.catalogue,
@@ -95,10 +96,10 @@ impl Run<'_> {
             &[],
             self.context,
             &mut found,
+            &mut edges,
         );
         found.retain(|h| !self.catalogue.rule(h.rule).id.starts_with("impersonate-"));
         let priority = found.iter().map(|h| h.priority).max()?;
-        let mut edges = Vec::new();
         for hit in &found {
             special::edges_of(self.catalogue, hit, &through, &mut edges);
         }

@@ -8,7 +8,7 @@ pub fn audience_accepted(audience: Option<&str>, accepted: &[String]) -> bool {
 
 /// Could a Secret of this name be a legacy token of the account? The name pattern of before 1.24:
 /// `ACCOUNT-token-` and five of 27 characters. A guess, used where `.secrets[]` does not tell.
-pub fn secret_may_be_token_of<'a>(secret: &'a str) -> Option<&'a str> {
+pub fn secret_may_be_token_of(secret: &str) -> Option<&str> {
     let (account, random) = secret.rsplit_once("-token-")?;
     let known = |c: char| "bcdfghjklmnpqrstvwxz2456789".contains(c);
     (!account.is_empty() && random.len() == 5 && random.chars().all(known)).then_some(account)

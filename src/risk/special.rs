@@ -72,6 +72,7 @@ perms! {
     update_secret: "update" "" "secrets",
     delete_secret: "delete" "" "secrets",
     delete_secrets: "deletecollection" "" "secrets",
+    create_account: "create" "" "serviceaccounts",
     create_token: "create" "" "serviceaccounts/token",
     create_pv: "create" "" "persistentvolumes",
     patch_pv: "patch" "" "persistentvolumes",
@@ -174,6 +175,7 @@ struct Out<'a> {
     catalogue: &'a Catalogue,
     view: &'a View,
     hits: &'a mut Vec<Hit>,
+    edges: &'a mut Vec<Edge>,
 }
 
 impl Out<'_> {
@@ -192,6 +194,15 @@ impl Out<'_> {
             witness: witness.to_vec(),
             bindings: Vec::new(),
         });
+    }
+
+    /// The subject can become any of these.
+    fn becomes(&mut self, special: Special, to: impl IntoIterator<Item = To>) {
+        if let Some(rule) = self.catalogue.special(special) {
+            let scope = &self.view.scope;
+            let to = to.into_iter().map(|to| edge(rule, scope, to));
+            self.edges.extend(to);
+        }
     }
 
     /// The rule's priority in the place of the view, `None` where it cannot happen.
@@ -213,11 +224,13 @@ pub(super) fn hits(
     held: &[Held<'_>],
     context: &dyn Context,
     hits: &mut Vec<Hit>,
+    edges: &mut Vec<Edge>,
 ) {
     let mut out = Out {
         catalogue,
         view,
         hits,
+        edges,
     };
     escalate(&mut out, held, context);
     bind(&mut out, context);
@@ -243,11 +256,14 @@ pub(super) fn hits(
 
 /// `rbac-escalate`. What matters is not the verb but where a role that can be rewritten, or made,
 /// reaches the subject itself: the binding's place decides; with none, it raises others (medium).
+/// Whoever gives itself everything in a place can become the accounts there.
 fn escalate(out: &mut Out<'_>, held: &[Held<'_>], context: &dyn Context) {
     let p = &out.catalogue.perms;
-    let place = |out: &Out<'_>, h: &Held<'_>| {
+    let place = |out: &mut Out<'_>, h: &Held<'_>| {
         let scope = h.namespace.clone().map_or(Scope::Cluster, Scope::Namespace);
-        out.level_at(Special::Escalate, &scope)
+        let priority = out.level_at(Special::Escalate, &scope);
+        out.becomes(Special::Escalate, [To::Identities(scope)]);
+        priority
     };
     let mut best = None;
     let mut witness = Vec::new();
@@ -327,6 +343,7 @@ fn bind(out: &mut Out<'_>, context: &dyn Context) {
         best = best.max(Some(Priority::Low));
         if bind_cr.all {
             best = best.max(out.level(Special::Bind));
+            out.becomes(Special::Bind, [To::Identities(view.scope.clone())]);
         }
         for name in &bind_cr.names {
             let mut scopes = vec![view.scope.clone()];
@@ -342,6 +359,7 @@ fn bind(out: &mut Out<'_>, context: &dyn Context) {
             }
             for scope in scopes {
                 best = best.max(context.role_priority(true, name, &scope));
+                out.becomes(Special::Bind, context.role_reaches(true, name, &scope));
             }
         }
     }
@@ -357,6 +375,10 @@ fn bind(out: &mut Out<'_>, context: &dyn Context) {
             }
             Scope::Namespace(ns) if bind_r.all => {
                 best = best.max(Some(context.strongest_role(ns)));
+                for name in context.roles_in(ns) {
+                    let reached = context.role_reaches(false, &name, &view.scope);
+                    out.becomes(Special::Bind, reached);
+                }
             }
             scope => {
                 for name in &bind_r.names {
@@ -365,7 +387,9 @@ fn bind(out: &mut Out<'_>, context: &dyn Context) {
                         Scope::Cluster => context.namespaces_with_role(name),
                     };
                     for ns in places {
-                        best = best.max(context.role_priority(false, name, &Scope::Namespace(ns)));
+                        let scope = Scope::Namespace(ns);
+                        best = best.max(context.role_priority(false, name, &scope));
+                        out.becomes(Special::Bind, context.role_reaches(false, name, &scope));
                     }
                 }
             }
@@ -542,6 +566,7 @@ pub(super) fn across_scopes(
             catalogue,
             view: cluster,
             hits,
+            edges,
         };
         let (priority, outcome) = if groups.all && usable {
             (out.level(Special::ImpersonateGroups), Outcome::Full)
@@ -670,18 +695,34 @@ pub(super) fn edges_of(catalogue: &Catalogue, hit: &Hit, view: &View, edges: &mu
     let p = &catalogue.perms;
     let scope = &view.scope;
     let mut add = |to: To| edges.push(edge(hit.rule, scope, to));
+    // an account that a binding waits for is there as soon as somebody makes it
+    let make = Union::of(view, &[p.create_account]);
+    let accounts = |add: &mut dyn FnMut(To)| {
+        if make.all {
+            add(To::Identities(scope.clone()));
+            return;
+        }
+        add(To::Accounts(scope.clone()));
+        for name in &make.names {
+            add(To::Identity(scope.clone(), name.clone()));
+        }
+    };
     match catalogue.rule(hit.rule).id.as_str() {
-        "pod-create" | "workload-create" | "workload-modify" => add(To::Accounts(scope.clone())),
+        "pod-create" | "workload-create" | "workload-modify" => accounts(&mut add),
         "serviceaccount-token-create" => match view.names(p.create_token) {
-            Names::All => add(To::Accounts(scope.clone())),
+            Names::All => accounts(&mut add),
             Names::Some(names) => {
-                names
-                    .iter()
-                    .for_each(|n| add(To::Account(scope.clone(), n.clone())));
+                for name in names {
+                    add(if make.has(name) {
+                        To::Identity(scope.clone(), name.clone())
+                    } else {
+                        To::Account(scope.clone(), name.clone())
+                    });
+                }
             }
             Names::None => {}
         },
-        "secrets-token-mint" if hit.outcome == Outcome::Full => add(To::Accounts(scope.clone())),
+        "secrets-token-mint" if hit.outcome == Outcome::Full => accounts(&mut add),
         "impersonate-serviceaccounts" => match view.names(p.impersonate_sa) {
             Names::All => add(To::Identities(scope.clone())),
             Names::Some(names) => {
@@ -720,7 +761,7 @@ pub(super) fn edges_of(catalogue: &Catalogue, hit: &Hit, view: &View, edges: &mu
             }
         }
         "secrets-list" | "secrets-get" | "secrets-read-named" => {
-            secret_owners(catalogue, view, &mut add)
+            secret_owners(catalogue, view, &mut add);
         }
         _ => {}
     }

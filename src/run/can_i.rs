@@ -1,6 +1,6 @@
 //! `can-i`: one question, or a file of SubjectAccessReviews, answered by the evaluator of the judgement.
 
-use super::{Exit, Failure, print, world};
+use super::{Exit, Failure, note, print, world};
 use crate::cli::{CanIArgs, SourceArgs};
 use crate::ledger::{Attributes, Ledger, Question};
 use crate::object::Subject;
@@ -34,6 +34,12 @@ pub(super) fn run(source: &SourceArgs, args: &CanIArgs) -> Result<Exit, Failure>
         "{word}: {}\n",
         crate::export::report::printable(&verdict.reason)
     ))?;
+    doubts(&question).iter().for_each(|doubt| note(doubt));
+    if !ledger.complete() {
+        note(
+            "not everything could be read, so the answer may be wrong; scan lists what is missing",
+        );
+    }
     if !verdict.allowed {
         return Ok(Exit::Found);
     }
@@ -95,6 +101,51 @@ fn question(args: &CanIArgs) -> Result<Question, Failure> {
         groups,
         attributes,
     })
+}
+
+/// What the question probably does not mean, although it can be asked: a wrong "no" is worse than a
+/// sentence too many.
+fn doubts(question: &Question) -> Vec<String> {
+    let Attributes::Resource {
+        group,
+        resource,
+        subresource,
+        name,
+        ..
+    } = &question.attributes
+    else {
+        return Vec::new();
+    };
+    let catalogue = Catalogue::shipped();
+    let known = |wanted: &dyn Fn(&str, &str, &str) -> bool| {
+        catalogue
+            .vocabulary
+            .ids()
+            .any(|id| match &catalogue.vocabulary.permission(id).target {
+                Target::Resource {
+                    group,
+                    resource,
+                    subresource,
+                } => wanted(group, resource, subresource),
+                Target::Url(_) => false,
+            })
+    };
+    let mut out = Vec::new();
+    let last = name.rsplit('/').next().unwrap_or_default();
+    if subresource.is_empty()
+        && !last.is_empty()
+        && known(&|g, r, s| (g, r, s) == (group, resource, last))
+    {
+        out.push(format!(
+            "{name:?} was taken for a name; write --subresource {last} to ask about {resource}/{last}"
+        ));
+    }
+    if group.is_empty() && !known(&|g, r, _| g.is_empty() && r == resource) {
+        out.push(format!(
+            "{resource:?} was looked for in the core group; write the plural, and RESOURCE.GROUP for another group"
+        ));
+    }
+    out
 }
 
 /// The API group of a resource that is given without one, as far as the catalogue knows it; else core.
@@ -201,7 +252,7 @@ fn read(path: &Path) -> Result<Vec<Review>, Failure> {
     } else {
         let file = std::fs::File::open(path).map_err(|e| {
             Failure::Usage(format!(
-                "reviews file {:?} cannot be read: {e}",
+                "reviews file {:?} cannot be read: {e}; give a file, or - for standard input",
                 path.display()
             ))
         })?;

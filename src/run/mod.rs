@@ -6,7 +6,7 @@ mod scan;
 mod serve;
 mod world;
 
-use crate::cli::{Cli, Command, RulesCommand};
+use crate::cli::{Cli, Command, RulesCommand, ServeArgs};
 use crate::log;
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -50,8 +50,7 @@ pub fn run(cli: Cli) -> ExitCode {
     let exit = match dispatch(cli) {
         Ok(exit) => exit,
         Err(failure) => {
-            let message = crate::export::report::printable(&failure.to_string());
-            let _ = writeln!(std::io::stderr(), "rbac-exporter: {message}");
+            note(&failure.to_string());
             failure.exit()
         }
     };
@@ -66,12 +65,24 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         command,
     } = cli;
     log::init(&log.level, log.format).map_err(|e| Failure::Usage(e.to_string()))?;
-    match command.unwrap_or(Command::Serve) {
-        Command::Serve => serve::run(&source, serve),
+    let served = matches!(command, None | Some(Command::Serve(_)));
+    if serve.any() && !served {
+        return Err(Failure::Usage(
+            "the --web flags are for serve; leave them out here".into(),
+        ));
+    }
+    match command.unwrap_or(Command::Serve(ServeArgs::default())) {
+        Command::Serve(args) => serve::run(&source, args.or(serve)),
         Command::Scan(args) => scan::run(&source, &args),
         Command::CanI(args) => can_i::run(&source, &args),
         Command::Rules(RulesCommand::List { output }) => rules::list(output),
     }
+}
+
+/// What deserves to be known beside the output, for people.
+fn note(text: &str) {
+    let text = crate::export::report::printable(text);
+    let _ = writeln!(std::io::stderr(), "rbac-exporter: {text}");
 }
 
 /// Writes to standard output. A reader that went away (a closed pipe) is no failure.

@@ -1,6 +1,6 @@
 //! `scan`: judge once, print, and say by the exit code how bad it is.
 
-use super::{Exit, Failure, print, world};
+use super::{Exit, Failure, note, print, world};
 use crate::cli::{Output, ScanArgs, SourceArgs};
 use crate::export::report::Report;
 
@@ -16,6 +16,13 @@ pub(super) fn run(source: &SourceArgs, args: &ScanArgs) -> Result<Exit, Failure>
         }
     };
     print(&text)?;
+    if report.is_empty() {
+        // an empty pipe from a chart that failed to render must not pass for a clean one
+        note("nothing to judge: the input holds no object; check what was to write it");
+        if !args.allow_incomplete {
+            return Ok(Exit::Incomplete);
+        }
+    }
     if args
         .fail_on
         .threshold()

@@ -3,7 +3,7 @@
 use super::{Exit, Failure, world};
 use crate::cli::{ServeArgs, SourceArgs};
 use crate::clock;
-use crate::export::http::{self, Limits, Listener};
+use crate::export::http::{self, Limits, ListenAddress, Listener};
 use crate::export::metrics::About;
 use crate::export::site::{Pages, Shared};
 use crate::ledger::{Change, Snapshot};
@@ -52,6 +52,13 @@ async fn serve(source: &SourceArgs, args: ServeArgs) -> Result<Exit, Failure> {
         telemetry_path,
         external_url,
     } = args;
+    let listen = if listen.is_empty() {
+        vec![ListenAddress::Everywhere(7222)]
+    } else {
+        listen
+    };
+    let telemetry_path = telemetry_path.unwrap_or_else(|| "/metrics".into());
+    let external_url = external_url.unwrap_or_default();
     // signals first: one that comes while the rest starts must not be lost
     let mut terminate = signal(SignalKind::terminate())
         .map_err(|e| Failure::World(format!("SIGTERM cannot be handled: {e}")))?;
@@ -255,8 +262,8 @@ fn announce(snapshot: &Snapshot, url: &str) {
         medium = open(Priority::Medium),
         low = open(Priority::Low),
         complete = snapshot.complete,
-        open = url,
-        "ready: open subjects by priority; look at the page, /metrics and /api/v1/report there"
+        page = url,
+        "ready: open subjects by priority; the page links to the metrics and to the report that explains each"
     );
 }
 

@@ -8,6 +8,8 @@
 
 mod harness;
 
+/// What we call dangerous, done; and with one piece less, refused.
+mod attacks;
 /// What a fresh cluster is judged as, and what one edit of it is.
 mod default_cluster;
 /// Servers that die or are slow.

@@ -362,13 +362,31 @@ fn make(rules: &[Rule]) -> Vec<Made> {
                             with(grant(v, g, r, &[name])),
                             false,
                         );
-                        // names on every atom: the same, and another for this one
+                        // names on every atom that speaks of the object: the same, and another
+                        // for this one; what is created under a name is patched under it
+                        let shared = all.iter().any(|a| a.same.is_some());
+                        let last = match &atom.n {
+                            Some(Names::List(list)) => list[list.len() - 1].as_str(),
+                            _ => "db",
+                        };
                         let mut same = base.clone();
                         same[i] = grant(v, g, r, &[]);
-                        same.iter_mut()
-                            .for_each(|r| r.resource_names = vec![name.to_owned()]);
+                        for (one, atom) in same.iter_mut().zip(all) {
+                            if !shared || atom.same.is_some() {
+                                one.resource_names = vec![name.to_owned()];
+                            }
+                        }
                         let mut other = same.clone();
-                        other[i].resource_names = vec!["db".to_owned()];
+                        other[i].resource_names = vec![last.to_owned()];
+                        let created: Vec<PolicyRule> = other
+                            .iter()
+                            .filter(|r| shared && r.verbs[0] == "create")
+                            .map(|r| PolicyRule {
+                                verbs: vec!["patch".to_owned()],
+                                ..r.clone()
+                            })
+                            .collect();
+                        other.extend(created);
                         add(format!("{v} {r}, all named {name:?}"), same.clone(), false);
                         add(format!("{v} {r}, the others named {name:?}"), other, false);
                         if v != "create" {

@@ -131,8 +131,7 @@ fn paths(tokens: &[Token]) -> Vec<(usize, Vec<String>)> {
     ) {
         let mut path = before.to_vec();
         let mut line = tokens[*i].line;
-        loop {
-            let Some(token) = tokens.get(*i) else { break };
+        while let Some(token) = tokens.get(*i) {
             if token.text == "{" && !path.is_empty() {
                 *i += 1;
                 while tokens.get(*i).is_some_and(|t| t.text != "}") {

@@ -6,10 +6,12 @@
 )]
 
 mod cases;
+mod command;
 mod generated;
 mod http;
 mod incremental;
 mod layers;
 mod manifests;
+mod places;
 mod standin;
 mod watch;

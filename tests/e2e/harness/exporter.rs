@@ -26,6 +26,18 @@ pub(crate) fn run_binary(args: &[impl AsRef<OsStr>], input: &str) -> Finished {
     run(binary().args(args), input)
 }
 
+/// Judges a cluster as it is now, and gives the report.
+#[track_caller]
+pub(crate) fn scan(kubeconfig: &Path) -> Value {
+    let mut command = binary();
+    command
+        .args(["scan", "--output", "json"])
+        .env("KUBECONFIG", kubeconfig);
+    let finished = run(&mut command, "");
+    assert_eq!(finished.code, 0, "scan: {}", finished.stderr);
+    serde_json::from_str(&finished.stdout).expect("the report is JSON")
+}
+
 /// A running exporter.
 #[derive(Debug)]
 pub(crate) struct Exporter {

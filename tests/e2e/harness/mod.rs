@@ -1,5 +1,6 @@
 //! Starts real servers on loopback, talks to them, and leaves nothing behind.
 
+pub(crate) mod caller;
 pub(crate) mod exporter;
 pub(crate) mod exposition;
 pub(crate) mod http;

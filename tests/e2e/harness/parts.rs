@@ -3,37 +3,60 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-/// The Kubernetes version of the parts, as `tests/parts/go.mod` states it.
-pub(crate) fn kubernetes_version() -> &'static str {
-    include_str!("../../parts/go.mod")
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("k8s.io/kubernetes "))
-        .expect("go.mod requires k8s.io/kubernetes")
+/// A Kubernetes version that `tests/parts` builds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Release {
+    /// The newest that is supported, whole.
+    Newest,
+    /// The oldest; only its API server, as nothing else differs that we look at.
+    Oldest,
 }
 
-/// One of the parts that `tests/parts` builds; `KUBEBUILDER_ASSETS` goes first, as envtest users
-/// expect.
-///
-/// # Panics
-///
-/// When it is in neither place: a check that was skipped in silence would look passed.
+impl Release {
+    /// Its version, as the `go.mod` of its module states it.
+    pub(crate) fn version(self) -> &'static str {
+        let module = match self {
+            Self::Newest => include_str!("../../parts/go.mod"),
+            Self::Oldest => include_str!("../../parts/v1.33/go.mod"),
+        };
+        module
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("k8s.io/kubernetes "))
+            .expect("go.mod requires k8s.io/kubernetes")
+    }
+
+    /// One of its parts; `KUBEBUILDER_ASSETS` goes first, as envtest users expect.
+    ///
+    /// # Panics
+    ///
+    /// When it is in neither place: a check that was skipped in silence would look passed.
+    pub(crate) fn part(self, part: &str) -> PathBuf {
+        let built = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("target/parts")
+            .join(self.version());
+        let inside = match self {
+            Self::Newest => "",
+            Self::Oldest => "v1.33",
+        };
+        let places = env::var_os("KUBEBUILDER_ASSETS").map(|place| Path::new(&place).join(inside));
+        places
+            .into_iter()
+            .chain([built])
+            .map(|place| place.join(part))
+            .find(|path| path.is_file())
+            .unwrap_or_else(|| {
+                panic!(
+                    "{part} {} is missing: run `make parts`, which needs Go, or set \
+                     KUBEBUILDER_ASSETS to a directory that holds it",
+                    self.version()
+                )
+            })
+    }
+}
+
+/// A part of the newest version.
 pub(crate) fn kubernetes(part: &str) -> PathBuf {
-    let built = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("target/parts")
-        .join(kubernetes_version());
-    let places = env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from);
-    places
-        .into_iter()
-        .chain([built])
-        .map(|place| place.join(part))
-        .find(|path| path.is_file())
-        .unwrap_or_else(|| {
-            panic!(
-                "{part} {} is missing: run `make parts`, which needs Go, or set \
-                 KUBEBUILDER_ASSETS to a directory that holds it",
-                kubernetes_version()
-            )
-        })
+    Release::Newest.part(part)
 }
 
 /// A program of Debian's package `prometheus`.

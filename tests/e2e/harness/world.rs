@@ -6,9 +6,14 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use k8s_openapi::ByteString;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, KeyUsagePurpose};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use super::caller::Caller;
+use super::parts::Release;
 
 use super::process::{Finished, Process, run, temporary_directory};
 use super::{eventually, free_port, http, parts, repository};
@@ -17,6 +22,13 @@ use super::{eventually, free_port, http, parts, repository};
 /// `view`, an account `default` in every namespace, and namespaces that go when they are deleted.
 const CONTROLLERS: &str = "clusterrole-aggregation-controller,serviceaccount-controller,\
                            namespace-controller,garbage-collector-controller";
+
+/// Controllers that an attacker may put to work: they fill token Secrets, sign and approve
+/// certificates, and make pods of templates.
+const WORKING_CONTROLLERS: &str = "serviceaccount-token-controller,\
+                                   certificatesigningrequest-signing-controller,\
+                                   certificatesigningrequest-approving-controller,\
+                                   deployment-controller,replicaset-controller";
 
 /// A token in the group `system:masters`, good on loopback for the life of one test.
 const ADMIN_TOKEN: &str = "admin-of-a-throw-away-server";
@@ -31,6 +43,8 @@ pub(crate) struct World {
     etcd_port: u16,
     port: u16,
     admin_kubeconfig: PathBuf,
+    release: Release,
+    installed: bool,
     dir: TempDir,
 }
 
@@ -48,12 +62,32 @@ impl World {
         world
     }
 
+    /// A new cluster as installers set it up: certificates of its authority are believed, nodes
+    /// have their authoriser and their fence, and the controllers issue, approve and run things.
+    pub(crate) fn installed() -> Self {
+        let mut world = Self::new(Release::Newest, true);
+        world.start_controllers();
+        world
+    }
+
     /// A new cluster with nothing but an API server.
     pub(crate) fn bare() -> Self {
+        Self::new(Release::Newest, false)
+    }
+
+    /// The same of the oldest version that is supported.
+    pub(crate) fn oldest() -> Self {
+        Self::new(Release::Oldest, false)
+    }
+
+    fn new(release: Release, installed: bool) -> Self {
         let dir = temporary_directory();
         let (etcd_port, port) = (free_port(), free_port());
         let etcd = start_etcd(dir.path(), etcd_port);
-        fs::write(dir.path().join("accounts.key"), account_key()).unwrap();
+        let accounts = KeyPair::generate().expect("a key can be made");
+        fs::write(dir.path().join("accounts.key"), accounts.serialize_pem()).unwrap();
+        fs::write(dir.path().join("accounts.pub"), accounts.public_key_pem()).unwrap();
+        write_authority(dir.path());
         fs::write(
             dir.path().join("tokens.csv"),
             format!("{ADMIN_TOKEN},admin,admin,\"system:masters\"\n"),
@@ -66,6 +100,8 @@ impl World {
             etcd_port,
             port,
             admin_kubeconfig: dir.path().join("admin.kubeconfig"),
+            release,
+            installed,
             dir,
         };
         world.start_api_server();
@@ -75,10 +111,19 @@ impl World {
     /// Starts the API server, on the same port and the same data as before.
     pub(crate) fn start_api_server(&mut self) {
         let dir = self.dir.path();
-        let key = dir.join("accounts.key");
+        let file = |name: &str| dir.join(name).display().to_string();
+        let mut command = Command::new(self.release.part("kube-apiserver"));
+        if self.installed {
+            command
+                .arg("--authorization-mode=Node,RBAC")
+                .arg("--enable-admission-plugins=NodeRestriction")
+                .arg(format!("--client-ca-file={}", file("authority.crt")));
+        } else {
+            command.arg("--authorization-mode=RBAC");
+        }
         let api = Process::start(
             "kube-apiserver",
-            Command::new(parts::kubernetes("kube-apiserver"))
+            command
                 .arg(format!(
                     "--etcd-servers=http://127.0.0.1:{}",
                     self.etcd_port
@@ -87,26 +132,25 @@ impl World {
                 // Else it looks for a default route, which a sandbox may lack; nobody calls there.
                 .arg("--advertise-address=192.0.2.1")
                 .arg(format!("--secure-port={}", self.port))
-                .arg(format!("--cert-dir={}", dir.join("certificates").display()))
-                .arg("--authorization-mode=RBAC")
+                .arg(format!("--cert-dir={}", file("certificates")))
                 // As every installer has it; else a pod that takes its node cannot be made.
                 .arg("--allow-privileged=true")
-                .arg(format!(
-                    "--token-auth-file={}",
-                    dir.join("tokens.csv").display()
-                ))
+                .arg(format!("--token-auth-file={}", file("tokens.csv")))
                 .arg("--service-account-issuer=https://kubernetes.default.svc")
-                .arg(format!("--service-account-key-file={}", key.display()))
+                .arg(format!(
+                    "--service-account-key-file={}",
+                    file("accounts.pub")
+                ))
                 .arg(format!(
                     "--service-account-signing-key-file={}",
-                    key.display()
+                    file("accounts.key")
                 ))
                 .arg("--service-cluster-ip-range=10.0.0.0/24")
                 .arg("--shutdown-delay-duration=0s"),
             dir,
         );
+        let ca = self.server_certificate();
         let api = self.api.insert(api);
-        let ca = dir.join("certificates/apiserver.crt");
         eventually(
             "kube-apiserver writes its certificate",
             Duration::from_secs(60),
@@ -115,7 +159,8 @@ impl World {
                 ca.is_file().then_some(()).ok_or_else(|| api.log_tail())
             },
         );
-        write_kubeconfig(&self.admin_kubeconfig, self.port, &ca, ADMIN_TOKEN);
+        let config = self.kubeconfig(self.port, &json!({"token": ADMIN_TOKEN}));
+        fs::write(&self.admin_kubeconfig, config.to_string()).unwrap();
         eventually("kube-apiserver is ready", Duration::from_secs(60), || {
             self.api
                 .as_mut()
@@ -137,17 +182,33 @@ impl World {
 
     fn start_controllers(&mut self) {
         let dir = self.dir.path();
+        let file = |name: &str| dir.join(name).display().to_string();
+        let mut command = Command::new(parts::kubernetes("kube-controller-manager"));
+        if self.installed {
+            command
+                .arg(format!("--controllers={CONTROLLERS},{WORKING_CONTROLLERS}"))
+                .arg(format!(
+                    "--service-account-private-key-file={}",
+                    file("accounts.key")
+                ))
+                .arg(format!(
+                    "--cluster-signing-cert-file={}",
+                    file("authority.crt")
+                ))
+                .arg(format!(
+                    "--cluster-signing-key-file={}",
+                    file("authority.key")
+                ));
+        } else {
+            command.arg(format!("--controllers={CONTROLLERS}"));
+        }
         self.controllers = Some(Process::start(
             "kube-controller-manager",
-            Command::new(parts::kubernetes("kube-controller-manager"))
+            command
                 .arg(format!("--kubeconfig={}", self.admin_kubeconfig.display()))
-                .arg(format!("--controllers={CONTROLLERS}"))
                 .arg("--bind-address=127.0.0.1")
                 .arg(format!("--secure-port={}", free_port()))
-                .arg(format!(
-                    "--cert-dir={}",
-                    dir.join("controller-certificates").display()
-                ))
+                .arg(format!("--cert-dir={}", file("controller-certificates")))
                 .arg("--leader-elect=false"),
             dir,
         ));
@@ -222,10 +283,9 @@ impl World {
     /// which nobody who asks the API server could give it. `place` is its path below `/registry/`.
     #[track_caller]
     pub(crate) fn write_into_etcd(&self, place: &str, object: &Value) {
-        let bytes = |text: String| json!(ByteString(text.into_bytes()));
         let put = json!({
-            "key": bytes(format!("/registry/{place}")),
-            "value": bytes(object.to_string()),
+            "key": BASE64.encode(format!("/registry/{place}")),
+            "value": BASE64.encode(object.to_string()),
         });
         let answer = http::post(self.etcd_port, "/v3/kv/put", &put.to_string()).unwrap();
         assert_eq!(answer.status, 200, "{}", answer.text());
@@ -260,13 +320,38 @@ impl World {
         let path = self
             .path()
             .join(format!("{namespace}-{name}-{port}.kubeconfig"));
-        write_kubeconfig(
-            &path,
-            port,
-            &self.path().join("certificates/apiserver.crt"),
-            token.trim(),
-        );
+        let config = self.kubeconfig(port, &json!({"token": token.trim()}));
+        fs::write(&path, config.to_string()).unwrap();
         path
+    }
+
+    /// A client of a member of `system:masters`.
+    pub(crate) fn admin(&self) -> Caller {
+        self.caller(&json!({"token": ADMIN_TOKEN}))
+    }
+
+    /// A client with the credentials of a kubeconfig's user entry and no others.
+    pub(crate) fn caller(&self, user: &Value) -> Caller {
+        Caller::new(self.kubeconfig(self.port, user))
+    }
+
+    fn kubeconfig(&self, port: u16, user: &Value) -> Value {
+        json!({
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "e2e",
+            "contexts": [{"name": "e2e", "context": {"cluster": "e2e", "user": "e2e"}}],
+            "clusters": [{"name": "e2e", "cluster": {
+                "server": format!("https://127.0.0.1:{port}"),
+                // The server's own certificate is followed by the authority that signed it.
+                "certificate-authority": self.server_certificate(),
+            }}],
+            "users": [{"name": "e2e", "user": user}],
+        })
+    }
+
+    fn server_certificate(&self) -> PathBuf {
+        self.path().join("certificates/apiserver.crt")
     }
 }
 
@@ -288,47 +373,16 @@ fn start_etcd(dir: &Path, client_port: u16) -> Process {
     )
 }
 
-fn write_kubeconfig(path: &Path, port: u16, ca: &Path, token: &str) {
-    let config = json!({
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "e2e",
-        "contexts": [{"name": "e2e", "context": {"cluster": "e2e", "user": "e2e"}}],
-        "clusters": [{"name": "e2e", "cluster": {
-            "server": format!("https://127.0.0.1:{port}"),
-            // The server's own certificate is followed by the authority that signed it.
-            "certificate-authority": ca,
-        }}],
-        "users": [{"name": "e2e", "user": {"token": token}}],
-    });
-    fs::write(path, config.to_string()).unwrap();
-}
-
-/// A new key to sign tokens of accounts with.
-///
-/// An elliptic-curve key in SEC 1 form needs nothing but a random scalar, so no tool and no library
-/// has to be there to make one.
-fn account_key() -> String {
-    let random: Vec<u8> = {
-        use std::io::Read;
-        let mut bytes = vec![0; 32];
-        fs::File::open("/dev/urandom")
-            .unwrap()
-            .read_exact(&mut bytes)
-            .unwrap();
-        // Below the order of P-256, which begins with 32 set bits.
-        bytes[0] &= 0x7f;
-        bytes
-    };
-    let mut der = vec![0x30, 0x31, 0x02, 0x01, 0x01, 0x04, 0x20];
-    der.extend(random);
-    der.extend([
-        0xa0, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07,
-    ]);
-    let Value::String(base64) = json!(ByteString(der)) else {
-        unreachable!("bytes are base64")
-    };
-    // 51 bytes are 68 digits, and lines of PEM hold 64.
-    let (first, second) = base64.split_at(64);
-    format!("-----BEGIN EC PRIVATE KEY-----\n{first}\n{second}\n-----END EC PRIVATE KEY-----\n")
+/// The authority that signs client certificates: `authority.crt` and `authority.key`.
+fn write_authority(dir: &Path) {
+    let key = KeyPair::generate().expect("a key can be made");
+    let mut params = CertificateParams::default();
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "authority of a throw-away server");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    let certificate = params.self_signed(&key).expect("it can be signed");
+    fs::write(dir.join("authority.crt"), certificate.pem()).unwrap();
+    fs::write(dir.join("authority.key"), key.serialize_pem()).unwrap();
 }
