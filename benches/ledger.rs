@@ -29,7 +29,7 @@ fn meta(namespace: &str, name: String) -> Meta {
         namespace: namespace.into(),
         name,
         created: Some(1_700_000_000),
-        history: Some(1_710_000_000),
+        history: Box::new([1_710_000_000]),
         ..Meta::default()
     }
 }

@@ -87,10 +87,11 @@ pub struct Meta {
     pub uid: String,
     /// `creationTimestamp`, Unix seconds.
     pub created: Option<i64>,
-    /// Latest `managedFields` time among the entries that own what the judgement reads
-    /// (`f:rules`, `f:aggregationRule`, `f:roleRef`, `f:subjects`), Unix seconds. `None` when the
-    /// object has no such entry: contract §5 then counts it as without history.
-    pub history: Option<i64>,
+    /// Times of the `managedFields` entries that own what the judgement reads (`f:rules`,
+    /// `f:aggregationRule`, `f:roleRef`, `f:subjects`), Unix seconds, in the object's order. All of
+    /// them, as which are to be believed depends on the time of day. Empty when the object has no
+    /// such entry: contract §5 then counts it as without history.
+    pub history: Box<[i64]>,
     /// Carries `helm.sh/hook` with the delete policy hook-succeeded: it comes and goes with a chart run.
     pub transient: bool,
     /// Where it stands, for objects read from manifests.

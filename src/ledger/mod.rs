@@ -22,6 +22,8 @@ mod rows;
 mod selfcheck;
 mod settle;
 mod since;
+#[cfg(test)]
+mod stage;
 mod subjects;
 mod table;
 mod tally;
@@ -80,6 +82,14 @@ pub struct Settings {
 impl Settings {
     /// The guess for clusters that do not tell.
     pub const DEFAULT_AUDIENCE: &str = "https://kubernetes.default.svc.cluster.local";
+
+    /// The claim of an own token without audience names all that the API server accepts, so it takes
+    /// the place of the guess; an empty one, of no token, does not.
+    pub fn audiences_of_own_token(&mut self, claimed: Vec<String>) {
+        if !claimed.is_empty() {
+            self.audiences = claimed;
+        }
+    }
 
     /// With the default guesses.
     pub fn new(world: World, version: ServerVersion) -> Settings {
@@ -290,7 +300,7 @@ impl Ledger {
         for (namespace, account) in over {
             self.lingering.remove(&(namespace, account));
             self.touch_account(namespace, account);
-            self.dirty.others = true;
+            // edges that end raise nobody, so this is no cause to overlook what an event raises just now
         }
     }
 
@@ -492,10 +502,7 @@ impl Ledger {
             aggregated: cluster && (role.aggregation.is_some() || always),
             aggregation: None,
             shipped,
-            times: Times {
-                created: role.meta.created,
-                history: role.meta.history,
-            },
+            times: Times::of(&role.meta, self.now),
             transient: role.meta.transient,
             origin: role.meta.origin.map(Box::new),
             gives: Default::default(),
@@ -612,10 +619,7 @@ impl Ledger {
             cluster_role: binding.role.cluster,
             role: self.names.intern(&binding.role.name),
             subjects,
-            times: Times {
-                created: binding.meta.created,
-                history: binding.meta.history,
-            },
+            times: Times::of(&binding.meta, self.now),
             transient: binding.meta.transient,
             origin: binding.meta.origin.clone().map(Box::new),
         };
@@ -1146,5 +1150,127 @@ fn part_of(resource: Resource) -> Part {
         Resource::Roles | Resource::RoleBindings | Resource::ServiceAccounts | Resource::Pods => {
             Part::Namespaced
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Settings;
+    use super::stage::{NOW, Stage};
+    use crate::object::{Phase, Resource};
+    use crate::risk::{Priority, Status};
+
+    const EXEC: &[&str] = &["create | core | pods/exec"];
+    const GRACE: i64 = 600;
+
+    /// `user:x` may enter the pods of a namespace with a strong account.
+    fn exec_world() -> Stage {
+        let mut s = Stage::with(|settings| settings.pod_grace = GRACE);
+        s.role("admin", &["* | * | *"], &[NOW]);
+        s.role("exec", EXEC, &[NOW]);
+        s.account("a/strong", NOW);
+        s.bind("strong", "admin", &["sa:a/strong"], &[NOW]);
+        s.bind("a/exec", "exec", &["user:x"], &[NOW]);
+        s.settle();
+        s
+    }
+
+    #[test]
+    fn an_edge_outlives_its_last_pod_by_the_grace_period() {
+        let mut s = exec_world();
+        let below = s.priority("user:x");
+        assert!(below < Priority::Critical);
+        s.pod("a/one", "strong");
+        s.pod("a/two", "strong");
+        s.settle();
+        assert_eq!(s.priority("user:x"), Priority::Critical);
+        // not the last: nothing starts to run out
+        s.delete(Resource::Pods, "a/one");
+        s.ledger.advance(NOW + 10 * GRACE);
+        s.settle();
+        assert_eq!(s.priority("user:x"), Priority::Critical);
+        s.delete(Resource::Pods, "a/two");
+        s.settle();
+        assert_eq!(s.priority("user:x"), Priority::Critical);
+        s.ledger.advance(NOW + 11 * GRACE - 1);
+        s.settle();
+        assert_eq!(s.priority("user:x"), Priority::Critical);
+        // nothing but time passes
+        s.ledger.advance(NOW + 11 * GRACE);
+        assert!(s.ledger.settle());
+        assert_eq!(s.priority("user:x"), below);
+        assert_eq!(s.ledger.selfcheck(), 0);
+    }
+
+    #[test]
+    fn a_rollout_does_not_flap() {
+        let mut s = exec_world();
+        s.pod("a/web-0", "strong");
+        s.settle();
+        for round in 1..=20 {
+            // a rollout with Recreate: no pod for most of the period, again and again
+            s.delete(Resource::Pods, &format!("a/web-{}", round - 1));
+            s.settle();
+            assert_eq!(s.priority("user:x"), Priority::Critical, "{round}");
+            s.ledger.advance(NOW + round * (GRACE - 1));
+            s.settle();
+            assert_eq!(s.priority("user:x"), Priority::Critical, "{round}");
+            s.pod(&format!("a/web-{round}"), "strong");
+            s.settle();
+        }
+        assert_eq!(s.since("user:x", Priority::Critical), NOW);
+        assert_eq!(s.escalations(), 0);
+        // the new pod stands: no period of an old one ends its edge
+        s.ledger.advance(NOW + 100 * GRACE);
+        s.settle();
+        assert_eq!(s.priority("user:x"), Priority::Critical);
+    }
+
+    #[test]
+    fn a_finished_pod_is_as_good_as_none() {
+        let mut s = exec_world();
+        s.pod("a/job", "strong");
+        s.settle();
+        s.finished_pod("a/job", "strong");
+        s.settle();
+        assert_eq!(s.priority("user:x"), Priority::Critical, "grace");
+        s.ledger.advance(NOW + GRACE);
+        s.settle();
+        assert!(s.priority("user:x") < Priority::Critical);
+    }
+
+    /// Which of four pods, for the audiences of a cloud, of the guess and of none, are hot.
+    fn hot(claimed: &[&str]) -> Vec<&'static str> {
+        let mut s = Stage::with(|settings| {
+            settings.audiences_of_own_token(claimed.iter().map(|a| (*a).to_owned()).collect());
+        });
+        s.role("admin", &["* | * | *"], &[]);
+        let mut hot = Vec::new();
+        for (name, audience) in [
+            ("cloud", Some("https://issuer.example")),
+            ("guess", Some(Settings::DEFAULT_AUDIENCE)),
+            ("vault", Some("vault")),
+            ("none", None),
+        ] {
+            s.account(&format!("{name}/strong"), 0);
+            let to = format!("sa:{name}/strong");
+            s.bind(name, "admin", &[&to], &[]);
+            s.pod_for(&format!("{name}/p"), "strong", audience, Phase::Running);
+            s.settle();
+            let block = s.ledger.blocks[name].clone();
+            let n = block.hot_pods[Priority::Critical as usize][Status::Open as usize];
+            if n == 1 {
+                hot.push(name);
+            }
+        }
+        hot
+    }
+
+    #[test]
+    fn the_own_token_tells_which_audiences_are_accepted() {
+        assert_eq!(hot(&[]), ["guess", "none"]);
+        assert_eq!(hot(&["https://issuer.example"]), ["cloud", "none"]);
+        let both = ["https://issuer.example", Settings::DEFAULT_AUDIENCE];
+        assert_eq!(hot(&both), ["cloud", "guess", "none"]);
     }
 }

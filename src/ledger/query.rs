@@ -5,11 +5,12 @@ use super::Ledger;
 use super::graph::{self, Effective};
 use super::names::Sym;
 use super::rows::{EdgeRow, SubjectKey, ToKey};
+use super::settle;
 use super::subjects::namespace_of;
 use super::table::{Map, RowId};
 use crate::object::{Origin, Pod, SecretSource, Subject, Workload};
 use crate::rbac::{MASTERS, Names, Permission, Reach, Target, Vocabulary, implicit_groups};
-use crate::risk::{Assessment, Finding, Priority, Scope, Special, Status, To};
+use crate::risk::{Assessment, Finding, Priority, Special, Status, To};
 use std::cell::{OnceCell, RefCell};
 
 /// A binding and the role it refers to.
@@ -462,27 +463,7 @@ impl Ledger {
     }
 
     fn key_to(&self, to: &To) -> Option<ToKey> {
-        let scope = |s: &Scope| match s {
-            Scope::Cluster => Some(Sym::STAR),
-            Scope::Namespace(ns) => self.names.get(ns),
-        };
-        let name = |n: &str| self.names.get(n);
-        Some(match to {
-            To::Accounts(s) => ToKey::Accounts(scope(s)?),
-            To::Identities(s) => ToKey::Identities(scope(s)?),
-            To::PodTokens(s) => ToKey::PodTokens(scope(s)?),
-            To::OwnNodeTokens(s) => ToKey::OwnNodeTokens(scope(s)?),
-            To::SecretOwners(s) => ToKey::SecretOwners(scope(s)?),
-            To::Reaim(s) => ToKey::Reaim(scope(s)?),
-            To::Account(s, n) => ToKey::Account(scope(s)?, name(n)?),
-            To::Identity(s, n) => ToKey::Identity(scope(s)?, name(n)?),
-            To::PodTokensOf(s, n) => ToKey::PodTokensOf(scope(s)?, name(n)?),
-            To::NodeTokens(s, n) => ToKey::NodeTokens(scope(s)?, name(n)?),
-            To::SecretOwnersOf(s, n) => ToKey::SecretOwnersOf(scope(s)?, name(n)?),
-            To::ReaimOf(s, n) => ToKey::ReaimOf(scope(s)?, name(n)?),
-            To::User(n) => ToKey::User(name(n)?),
-            To::Group(n) => ToKey::Group(name(n)?),
-        })
+        settle::target(to, &mut |name| self.names.get(name))
     }
 
     fn set_members(&self, to: ToKey, source: SubjectKey) -> Vec<RowId> {

@@ -9,13 +9,13 @@ use crate::rbac::PackedRules;
 use crate::risk::{Priority, Reaches, RuleId, Status};
 use std::sync::Arc;
 
-/// When an object came to be and last changed in what matters (contract §5).
+/// When an object came to be as it is, as far as it can be believed (contract §5).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Times {
-    /// creationTimestamp, Unix seconds.
-    pub(crate) created: Option<i64>,
-    /// Latest managedFields time of what matters.
-    pub(crate) history: Option<i64>,
+    /// Its creation, or its last change in what matters; 0 when it tells neither.
+    pub(crate) whole: Moment,
+    /// managedFields do not tell all changes: they are gone, or a time in them was made up.
+    pub(crate) without_history: bool,
 }
 
 /// Priorities of the same rules in the three places: cluster-wide, in kube-system, in an ordinary namespace.
@@ -178,8 +178,8 @@ pub(crate) struct SubjectRow {
     pub(crate) since_own: SinceOwn,
     /// Since when it holds its effective priority; 0 for unknown.
     pub(crate) since: Moment,
-    /// `since` is the moment its rise was seen, not derived from objects.
-    pub(crate) stamped: bool,
+    /// It rose in the batch that is being settled, and an event of RBAC may have brought that about.
+    pub(crate) risen: bool,
     /// What holds it above its own priority.
     pub(crate) support: Option<Support>,
     /// Its judgement looked at other roles.
@@ -200,7 +200,7 @@ impl SubjectRow {
             edges: Box::default(),
             since_own: SinceOwn::default(),
             since: 0,
-            stamped: false,
+            risen: false,
             support: None,
             depends: false,
         }

@@ -36,3 +36,76 @@ impl Ledger {
         differences + u64::from(!counted)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::rows::SubjectKey;
+    use super::super::stage::{NOW, Stage};
+    use super::Ledger;
+    use crate::risk::Priority;
+    use std::sync::Arc;
+
+    fn stage() -> Stage {
+        let mut s = Stage::new();
+        s.role("admin", &["* | * | *"], &[NOW]);
+        s.role("deploy", &["create | core | pods"], &[NOW]);
+        s.account("a/strong", NOW);
+        s.bind("strong", "admin", &["sa:a/strong"], &[NOW]);
+        s.bind("a/d", "deploy", &["user:d"], &[NOW]);
+        s.pod("a/p", "strong");
+        s.settle();
+        s
+    }
+
+    /// Every kind of state that is kept, falsified in turn, is found.
+    #[test]
+    fn what_was_tampered_with_is_found() {
+        assert_eq!(stage().ledger.selfcheck(), 0);
+        let subject = |ledger: &Ledger| {
+            let user = SubjectKey::User(ledger.names.get("d").expect("a name"));
+            ledger.subjects.find(user).expect("a subject")
+        };
+        let role = |ledger: &Ledger| {
+            let name = ledger.names.get("deploy").expect("a name");
+            ledger.roles.find(super::Sym::EMPTY, name).expect("a role")
+        };
+        type Tamper<'a> = (&'a str, &'a dyn Fn(&mut Ledger));
+        let tampers: [Tamper<'_>; 8] = [
+            ("a role's power", &|l| {
+                let id = role(l);
+                l.roles.get_mut(id).expect("a role").reaches = Arc::default();
+            }),
+            ("what a role gives", &|l| {
+                let id = role(l);
+                l.roles.get_mut(id).expect("a role").gives = [Priority::Low; 3];
+            }),
+            ("own priority", &|l| {
+                let id = subject(l);
+                l.subjects.get_mut(id).expect("a subject").own = Priority::None;
+            }),
+            ("effective priority", &|l| {
+                let id = subject(l);
+                l.subjects.get_mut(id).expect("a subject").effective = Priority::Medium;
+            }),
+            ("edges", &|l| {
+                let id = subject(l);
+                l.subjects.get_mut(id).expect("a subject").edges = Box::default();
+            }),
+            ("a namespace's counts", &|l| {
+                let block = l.blocks.get_mut("a").expect("a block");
+                Arc::make_mut(block).pods += 1;
+            }),
+            ("a namespace that is gone", &|l| {
+                l.blocks.insert(Arc::from("gone"), Arc::default());
+            }),
+            ("the cluster's own counts", &|l| {
+                l.blocks.remove("");
+            }),
+        ];
+        for (what, tamper) in tampers {
+            let mut s = stage();
+            tamper(&mut s.ledger);
+            assert!(s.ledger.selfcheck() > 0, "{what}");
+        }
+    }
+}

@@ -156,6 +156,8 @@ impl Ledger {
             && dirty.namespaces.is_empty()
             && dirty.nodes.is_empty();
         if quiet {
+            // what moved nothing raises nobody later on either
+            (self.dirty.rbac, self.dirty.others) = (false, false);
             return false;
         }
         if std::mem::take(&mut self.dirty.everything) {
@@ -819,7 +821,11 @@ impl Ledger {
             *best = (*best).max(f.priority);
         }
         let rules: Box<[(RuleId, Priority)]> = rules.into_iter().collect();
-        let edges: Box<[EdgeRow]> = judged.edges.iter().map(|e| self.edge_row(e)).collect();
+        let edges: Box<[EdgeRow]> = judged
+            .edges
+            .iter()
+            .filter_map(|e| edge_row(e, |name| Some(self.names.intern(name))))
+            .collect();
         // up before down, so that a subject that goes on naming Group system:masters never lets it go
         self.name_masters(&edges, true);
         self.forget_judgement(id);
@@ -848,7 +854,7 @@ impl Ledger {
         let status = status(row.effective, covered);
         if row.status != status {
             // other ways count now
-            (row.since, row.stamped) = (0, false);
+            row.since = 0;
             self.dirty.times = true;
         }
         row.status = status;
@@ -909,43 +915,6 @@ impl Ledger {
         }
     }
 
-    fn edge_row(&mut self, edge: &Edge) -> EdgeRow {
-        let scope = match &edge.scope {
-            Scope::Cluster => Sym::STAR,
-            Scope::Namespace(ns) => self.names.intern(ns),
-        };
-        EdgeRow {
-            rule: edge.rule,
-            cap: edge.cap,
-            scope,
-            to: self.edge_target(&edge.to),
-            gate: edge.gate.as_ref().map(|gate| self.edge_target(gate)),
-        }
-    }
-
-    fn edge_target(&mut self, to: &To) -> ToKey {
-        let mut scope = |s: &Scope| match s {
-            Scope::Cluster => Sym::STAR,
-            Scope::Namespace(ns) => self.names.intern(ns),
-        };
-        match to {
-            To::Accounts(s) => ToKey::Accounts(scope(s)),
-            To::Identities(s) => ToKey::Identities(scope(s)),
-            To::PodTokens(s) => ToKey::PodTokens(scope(s)),
-            To::OwnNodeTokens(s) => ToKey::OwnNodeTokens(scope(s)),
-            To::SecretOwners(s) => ToKey::SecretOwners(scope(s)),
-            To::Reaim(s) => ToKey::Reaim(scope(s)),
-            To::Account(s, n) => ToKey::Account(scope(s), self.names.intern(n)),
-            To::Identity(s, n) => ToKey::Identity(scope(s), self.names.intern(n)),
-            To::PodTokensOf(s, n) => ToKey::PodTokensOf(scope(s), self.names.intern(n)),
-            To::NodeTokens(s, n) => ToKey::NodeTokens(scope(s), self.names.intern(n)),
-            To::SecretOwnersOf(s, n) => ToKey::SecretOwnersOf(scope(s), self.names.intern(n)),
-            To::ReaimOf(s, n) => ToKey::ReaimOf(scope(s), self.names.intern(n)),
-            To::User(n) => ToKey::User(self.names.intern(n)),
-            To::Group(n) => ToKey::Group(self.names.intern(n)),
-        }
-    }
-
     // === the fixpoint
 
     fn settle_graph(&mut self) {
@@ -966,7 +935,7 @@ impl Ledger {
                 continue;
             }
             row.since = 0;
-            row.stamped = watched && now > before;
+            row.risen = watched && now > before;
             let before = std::mem::replace(&mut row.status, status);
             let key = row.key;
             if before != status {
@@ -994,7 +963,7 @@ impl Ledger {
                 let Some(row) = self.subjects.get_mut(id) else {
                     continue;
                 };
-                let since = next_since(row.since, &mut row.stamped, derived, now);
+                let since = next_since(row.since, row.risen, derived, now);
                 if row.since != since {
                     row.since = since;
                     self.dirty.namespaces.insert(namespace_of(row.key));
@@ -1002,10 +971,11 @@ impl Ledger {
             }
         }
         for id in self.subjects.iter().map(|(id, _)| id).collect::<Vec<_>>() {
-            if let Some(row) = self.subjects.get_mut(id)
-                && row.effective == Priority::None
-            {
-                (row.since, row.stamped) = (0, false);
+            if let Some(row) = self.subjects.get_mut(id) {
+                row.risen = false;
+                if row.effective == Priority::None {
+                    row.since = 0;
+                }
             }
         }
     }
@@ -1104,21 +1074,61 @@ impl Ledger {
     }
 }
 
-/// A rise that was seen is stamped with the time it was seen when the objects tell a time more than
-/// this older: somebody kept the old time, or the pieces are old and only now came together.
+/// The row of an edge; `None` when `sym` does not know one of its names.
+pub(super) fn edge_row(edge: &Edge, mut sym: impl FnMut(&str) -> Option<Sym>) -> Option<EdgeRow> {
+    let gate = match &edge.gate {
+        Some(gate) => Some(target(gate, &mut sym)?),
+        None => None,
+    };
+    Some(EdgeRow {
+        rule: edge.rule,
+        cap: edge.cap,
+        scope: scope_sym(&edge.scope, &mut sym)?,
+        to: target(&edge.to, &mut sym)?,
+        gate,
+    })
+}
+
+/// Whom an edge leads to; `None` when `sym` does not know one of the names.
+pub(super) fn target(to: &To, sym: &mut impl FnMut(&str) -> Option<Sym>) -> Option<ToKey> {
+    let mut scope = |s: &Scope| scope_sym(s, sym);
+    Some(match to {
+        To::Accounts(s) => ToKey::Accounts(scope(s)?),
+        To::PodTokens(s) => ToKey::PodTokens(scope(s)?),
+        To::Identities(s) => ToKey::Identities(scope(s)?),
+        To::OwnNodeTokens(s) => ToKey::OwnNodeTokens(scope(s)?),
+        To::SecretOwners(s) => ToKey::SecretOwners(scope(s)?),
+        To::Reaim(s) => ToKey::Reaim(scope(s)?),
+        To::Account(s, n) => ToKey::Account(scope(s)?, sym(n)?),
+        To::Identity(s, n) => ToKey::Identity(scope(s)?, sym(n)?),
+        To::PodTokensOf(s, n) => ToKey::PodTokensOf(scope(s)?, sym(n)?),
+        To::NodeTokens(s, n) => ToKey::NodeTokens(scope(s)?, sym(n)?),
+        To::SecretOwnersOf(s, n) => ToKey::SecretOwnersOf(scope(s)?, sym(n)?),
+        To::ReaimOf(s, n) => ToKey::ReaimOf(scope(s)?, sym(n)?),
+        To::User(n) => ToKey::User(sym(n)?),
+        To::Group(n) => ToKey::Group(sym(n)?),
+    })
+}
+
+fn scope_sym(scope: &Scope, sym: &mut impl FnMut(&str) -> Option<Sym>) -> Option<Sym> {
+    match scope {
+        Scope::Cluster => Some(Sym::STAR),
+        Scope::Namespace(ns) => sym(ns),
+    }
+}
+
+/// A rise that an event brought is stamped with the time it was seen when the objects tell a time more
+/// than this older: somebody kept the old time, or the pieces are old and only now came together.
 const STAMP_AFTER: Moment = 600;
 
-/// The moment to show. `before` is 0 right after a rise. It is sticky while the priority holds: an
-/// upgrade that touches labels later on moves the derived time, not what was shown.
-fn next_since(before: Moment, stamped: &mut bool, derived: Moment, now: Moment) -> Moment {
-    if before == 0 {
-        *stamped = *stamped && derived != 0 && derived.saturating_add(STAMP_AFTER) < now;
-        return if *stamped { now } else { clamped(derived, now) };
-    }
-    match derived {
-        _ if *stamped => before,
-        0 => before,
-        derived => before.min(clamped(derived, now)),
+/// The moment to show. `before` is 0 right after a rise; from then on it stays while the priority holds.
+/// An upgrade that touches labels moves the derived time forward, a pod that lends an older way moves it
+/// back, and so does whoever empties the history to make a new grant look old: none of them is seen.
+fn next_since(before: Moment, risen: bool, derived: Moment, now: Moment) -> Moment {
+    match before {
+        0 if risen && derived != 0 && derived.saturating_add(STAMP_AFTER) < now => now,
+        0 => clamped(derived, now),
+        before => before,
     }
 }
 

@@ -10,12 +10,13 @@ use super::Ledger;
 use super::graph::{self, members_are_listed};
 use super::names::Sym;
 use super::rows::{SubjectKey, Times, ToKey};
+use super::settle::edge_row;
 use super::table::{Map, RowId};
-use crate::object::Subject;
+use crate::object::{Meta, Subject};
 use crate::rbac::implicit_groups;
-use crate::risk::{Assessment, Priority};
+use crate::risk::{Assessment, Edge, Priority};
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 
 /// Unix seconds; 0 stands for a time that no object tells.
 pub(crate) type Moment = u32;
@@ -29,23 +30,20 @@ pub(crate) fn moment(seconds: i64) -> Moment {
 }
 
 impl Times {
-    /// When the object came to be as it is: its creation, or its last change in what matters. A time
-    /// before creation or in the future is forged or of a clock gone wrong, and is ignored.
-    pub(crate) fn moment(self, now: i64) -> Moment {
-        let Some(created) = self.created else {
-            return 0;
-        };
-        match self.history {
-            Some(at) if at >= created && (now == 0 || at <= now) => moment(at),
-            _ => moment(created),
-        }
-    }
-
-    /// Nothing tells when it last changed.
-    pub(crate) fn without_history(self, now: i64) -> bool {
-        match (self.created, self.history) {
-            (_, None) => true,
-            (created, Some(at)) => (now > 0 && at > now) || created.is_some_and(|c| at < c),
+    /// Reads an object's times at the time of day; 0 is no time of day. A change before creation or
+    /// in the future is forged or of a clock gone wrong. It is ignored by itself: one made-up entry
+    /// must not hide the change that another tells.
+    pub(crate) fn of(meta: &Meta, now: i64) -> Times {
+        let earliest = meta.created.unwrap_or(i64::MIN);
+        let latest = if now == 0 { i64::MAX } else { now };
+        let (honest, made_up): (Vec<i64>, Vec<i64>) = meta
+            .history
+            .iter()
+            .partition(|at| (earliest..=latest).contains(*at));
+        let changed = honest.iter().copied().max();
+        Times {
+            whole: meta.created.map_or(0, |c| moment(changed.unwrap_or(c))),
+            without_history: honest.is_empty() || !made_up.is_empty(),
         }
     }
 }
@@ -53,21 +51,26 @@ impl Times {
 /// What a subject holds, each with the moment from which on it does.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SinceOwn {
+    /// Its findings.
     pub(crate) own: OwnSince,
-    /// In the order of the assessment's edges.
-    pub(crate) edges: Box<[Moment]>,
+    /// Its edges, in the order of the assessment's; `None` for one that shipped pairs answer for.
+    pub(crate) edges: Box<[Option<Moment>]>,
+    /// Edges that it had before a wider grant took their place: the narrow way is older and still open.
+    pub(crate) narrower: Box<[(Edge, Moment)]>,
+    /// Of an open subject with shipped pairs, all ways, theirs too.
+    pub(crate) with_pairs: Option<Box<SinceOwn>>,
 }
 
 /// When each finding level and edge of `whole` was first there. `at(i)` judges with the bindings whole
-/// by `times[i]`; the times rise, and the last one gives `whole`.
+/// by `times[i]`; the times rise, and the last one gives `whole`. What `base` gives is left out.
 fn first_times(
     times: &[Moment],
     whole: &Assessment,
     base: Option<&Assessment>,
     at: &dyn Fn(usize) -> Assessment,
-) -> (OwnSince, Vec<Moment>) {
+) -> SinceOwn {
     let mut own: OwnSince = [None; 5];
-    let mut edges: Vec<Option<Moment>> = vec![None; whole.edges.len()];
+    let mut first_edges: BTreeMap<Edge, Moment> = BTreeMap::new();
     let mut note = |judged: &Assessment, time: Moment| {
         let level = judged
             .findings
@@ -87,10 +90,15 @@ fn first_times(
                 own[p as usize] = Some(time);
             }
         }
-        for (slot, edge) in edges.iter_mut().zip(&whole.edges) {
-            let there = judged.edges.binary_search(edge).is_ok();
-            if there && slot.is_none_or(|known| known > time) {
-                *slot = Some(time);
+        for edge in &judged.edges {
+            if base.is_some_and(|b| b.edges.binary_search(edge).is_ok()) {
+                continue;
+            }
+            match first_edges.get_mut(edge) {
+                Some(known) => *known = time.min(*known),
+                None => {
+                    first_edges.insert(edge.clone(), time);
+                }
             }
         }
     };
@@ -111,8 +119,12 @@ fn first_times(
         open.push((lo, a, mid, m.clone()));
         open.push((mid, m, hi, b));
     }
-    let last = times[times.len() - 1];
-    (own, edges.into_iter().map(|e| e.unwrap_or(last)).collect())
+    SinceOwn {
+        own,
+        edges: whole.edges.iter().map(|e| first_edges.remove(e)).collect(),
+        narrower: first_edges.into_iter().collect(),
+        with_pairs: None,
+    }
 }
 
 impl Ledger {
@@ -121,10 +133,10 @@ impl Ledger {
         let own = self
             .bindings
             .get(binding)
-            .map(|b| b.times.moment(self.now))
+            .map(|b| b.times.whole)
             .unwrap_or_default();
         let role = self.role_of(binding).and_then(|id| self.roles.get(id));
-        own.max(role.map(|r| r.times.moment(self.now)).unwrap_or_default())
+        own.max(role.map(|r| r.times.whole).unwrap_or_default())
     }
 
     /// Since when a subject holds what it holds.
@@ -167,18 +179,11 @@ impl Ledger {
                     .collect(),
             )
         };
-        let (mut own, edges) = first_times(&times, whole, base.as_ref(), &at);
+        let mut since = first_times(&times, whole, base.as_ref(), &at);
         if base.is_some() {
-            // what only pairs that every cluster has reach: their time is better than none
-            let any = first_times(&times, whole, None, &at).0;
-            own.iter_mut()
-                .zip(any)
-                .for_each(|(own, any)| *own = own.or(any));
+            since.with_pairs = Some(Box::new(first_times(&times, whole, None, &at)));
         }
-        SinceOwn {
-            own,
-            edges: edges.into_boxed_slice(),
-        }
+        since
     }
 
     /// What the shipped pairs of an open subject give, when others add to it: those ways are answered for.
@@ -227,6 +232,28 @@ struct Wait {
 
 /// Since when each subject holds `priority` or more, for all that do.
 pub(crate) fn since(ledger: &Ledger, priority: Priority) -> Map<RowId, Moment> {
+    let found = by_ways(ledger, priority, &Map::default());
+    // open for something below this priority, which it has of shipped pairs alone: their time is
+    // better than none
+    let left: Map<RowId, ()> = ledger
+        .subjects
+        .iter()
+        .filter(|(id, row)| {
+            row.effective >= priority
+                && row.since_own.with_pairs.is_some()
+                && !found.contains_key(id)
+        })
+        .map(|(id, _)| (id, ()))
+        .collect();
+    if left.is_empty() {
+        found
+    } else {
+        by_ways(ledger, priority, &left)
+    }
+}
+
+/// The same; the ways of shipped pairs count for open subjects only where `with_pairs` has them.
+fn by_ways(ledger: &Ledger, priority: Priority, with_pairs: &Map<RowId, ()>) -> Map<RowId, Moment> {
     let subjects = &ledger.subjects;
     let mut waiting: Map<ToKey, Vec<Wait>> = Map::default();
     let mut listed: Vec<Vec<Wait>> = Vec::new();
@@ -239,10 +266,24 @@ pub(crate) fn since(ledger: &Ledger, priority: Priority) -> Map<RowId, Moment> {
         if row.effective < priority {
             continue;
         }
-        if let Some(time) = row.since_own.own[priority as usize] {
+        let ways = match &row.since_own.with_pairs {
+            Some(all) if with_pairs.contains_key(&id) => &**all,
+            _ => &row.since_own,
+        };
+        if let Some(time) = ways.own[priority as usize] {
             queue.push(Reverse((time, Next::Subject(id))));
         }
-        for (edge, since) in row.edges.iter().zip(&row.since_own.edges) {
+        let held = row
+            .edges
+            .iter()
+            .zip(&ways.edges)
+            .filter_map(|(edge, since)| Some((*edge, (*since)?)));
+        // a name that nothing else has any more leads to nobody
+        let narrower = ways
+            .narrower
+            .iter()
+            .filter_map(|(edge, since)| Some((edge_row(edge, |n| ledger.names.get(n))?, *since)));
+        for (edge, since) in held.chain(narrower) {
             if edge.cap < priority {
                 continue;
             }
@@ -252,7 +293,7 @@ pub(crate) fn since(ledger: &Ledger, priority: Priority) -> Map<RowId, Moment> {
             });
             let wait = Wait {
                 subject: id,
-                since: *since,
+                since,
                 pair,
             };
             for to in [Some(edge.to), edge.gate].into_iter().flatten() {
@@ -333,5 +374,342 @@ impl Ledger {
             .find(namespace, name)
             .and_then(|id| self.accounts.get(id));
         row.and_then(|r| r.created).map(moment).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::stage::{DAY, NOW, Stage};
+    use super::*;
+    use crate::object::Resource;
+    use crate::risk::Status;
+    use std::cell::RefCell;
+    use std::collections::BTreeSet;
+
+    const ADMIN: &[&str] = &["* | * | *"];
+    const YEAR: i64 = 365 * DAY;
+    const OLD: i64 = NOW - YEAR;
+
+    /// What a new exporter says of the same objects: everything seen before the first judgement.
+    fn seen_by(fill: impl FnOnce(&mut Stage)) -> Stage {
+        let mut stage = Stage::new();
+        fill(&mut stage);
+        stage.settle();
+        stage
+    }
+
+    #[test]
+    fn a_change_is_believed_between_creation_and_now() {
+        let of = |created: Option<i64>, history: &[i64], now: i64| {
+            let meta = Meta {
+                created,
+                history: history.into(),
+                ..Default::default()
+            };
+            let times = Times::of(&meta, now);
+            (i64::from(times.whole), times.without_history)
+        };
+        assert_eq!(of(Some(OLD), &[OLD, NOW - 5], NOW), (NOW - 5, false));
+        assert_eq!(of(Some(OLD), &[OLD], NOW), (OLD, false));
+        assert_eq!(of(Some(OLD), &[], NOW), (OLD, true), "emptied");
+        assert_eq!(of(Some(OLD), &[NOW + 9], NOW), (OLD, true), "future");
+        assert_eq!(of(Some(OLD), &[OLD - 9], NOW), (OLD, true), "before");
+        let both = of(Some(OLD), &[NOW - 5, NOW + 9, OLD - 9], NOW);
+        assert_eq!(both, (NOW - 5, true), "a forged entry hides no honest one");
+        assert_eq!(of(None, &[], NOW), (0, true), "manifests");
+        assert_eq!(of(Some(OLD), &[NOW + 9], 0), (NOW + 9, false), "no clock");
+    }
+
+    #[test]
+    fn a_conjunction_is_whole_with_its_last_piece_and_one_of_two_ways_with_the_earlier() {
+        const BIND: &str = "bind | rbac.authorization.k8s.io | clusterroles";
+        const CREATE: &str = "create | rbac.authorization.k8s.io | clusterrolebindings";
+        let stage = seen_by(|s| {
+            s.role("bind", &[BIND], &[OLD]);
+            s.role("create", &[CREATE], &[OLD + DAY]);
+            s.role("admin", ADMIN, &[OLD]);
+            s.bind("b1", "bind", &["user:pieces"], &[OLD + 3 * DAY]);
+            s.bind("b2", "create", &["user:pieces"], &[OLD + 2 * DAY]);
+            s.bind("b3", "admin", &["user:ways"], &[OLD + 5 * DAY]);
+            s.bind("b4", "admin", &["user:ways"], &[OLD + 4 * DAY]);
+            // a role that was changed after the binding was made
+            s.role("edited", ADMIN, &[OLD, NOW - DAY]);
+            s.bind("b5", "edited", &["user:edited"], &[OLD]);
+        });
+        let since = |who| stage.since(who, Priority::Critical);
+        assert_eq!(since("user:pieces"), OLD + 3 * DAY);
+        assert_eq!(since("user:ways"), OLD + 4 * DAY);
+        assert_eq!(since("user:edited"), NOW - DAY);
+    }
+
+    #[test]
+    fn an_edge_is_whole_with_itself_the_account_and_the_target() {
+        // times of the deployer's binding, of the account, of what the account holds
+        let deployer = |edge: i64, account: i64, target: i64| {
+            let stage = seen_by(|s| {
+                s.role("deploy", &["create | core | pods"], &[OLD]);
+                s.role("admin", ADMIN, &[OLD]);
+                s.bind("a/d", "deploy", &["user:deployer"], &[edge]);
+                s.account("a/strong", account);
+                s.bind("strong", "admin", &["sa:a/strong"], &[target]);
+            });
+            stage.since("user:deployer", Priority::Critical) - OLD
+        };
+        assert_eq!(deployer(OLD + 9, OLD, OLD), 9);
+        assert_eq!(deployer(OLD, OLD + 9, OLD), 9);
+        assert_eq!(deployer(OLD, OLD, OLD + 9), 9);
+        assert_eq!(deployer(OLD + 1, OLD + 2, OLD + 3), 3);
+        // whoever may impersonate the account needs it not to exist
+        let stage = seen_by(|s| {
+            let impersonate = ["impersonate | core | serviceaccounts | strong"];
+            s.role("become", &impersonate, &[OLD]);
+            s.role("admin", ADMIN, &[OLD]);
+            s.bind("a/b", "become", &["user:x"], &[OLD + 1]);
+            s.account("a/strong", NOW);
+            s.bind("strong", "admin", &["sa:a/strong"], &[OLD + 2]);
+        });
+        assert_eq!(stage.since("user:x", Priority::Critical), OLD + 2);
+    }
+
+    #[test]
+    fn a_path_is_as_old_as_its_youngest_piece_and_the_oldest_path_counts() {
+        let stage = seen_by(|s| {
+            s.role("admin", ADMIN, &[OLD]);
+            s.role("deploy", &["create | core | pods"], &[OLD]);
+            for (ns, at) in [("a", OLD + 7), ("b", OLD + 5)] {
+                s.account(&format!("{ns}/strong"), OLD);
+                let (name, to) = (format!("strong-{ns}"), format!("sa:{ns}/strong"));
+                s.bind(&name, "admin", &[&to], &[at]);
+                s.bind(&format!("{ns}/d"), "deploy", &["user:d"], &[OLD + 1]);
+            }
+        });
+        assert_eq!(stage.since("user:d", Priority::Critical), OLD + 5);
+    }
+
+    #[test]
+    fn a_wider_grant_does_not_make_the_narrow_way_new() {
+        let stage = seen_by(|s| {
+            s.role("admin", ADMIN, &[OLD]);
+            s.account("a/strong", OLD);
+            s.bind("strong", "admin", &["sa:a/strong"], &[OLD]);
+            let named = ["create | core | serviceaccounts/token | strong"];
+            s.role("named", &named, &[OLD]);
+            s.role("any", &["create | core | serviceaccounts/token"], &[OLD]);
+            s.bind("a/named", "named", &["user:minter"], &[OLD + 3]);
+            s.bind("a/any", "any", &["user:minter"], &[NOW - 60]);
+        });
+        assert_eq!(stage.since("user:minter", Priority::Critical), OLD + 3);
+    }
+
+    #[test]
+    fn of_an_open_subject_the_ways_of_shipped_pairs_do_not_count() {
+        const KCM: &str = "system:kube-controller-manager";
+        const WHO: &str = "user:system:kube-controller-manager";
+        let with = |fill: &dyn Fn(&mut Stage)| {
+            let stage = seen_by(|s| {
+                s.role(KCM, &["create | core | serviceaccounts/token"], &[OLD]);
+                s.bind(KCM, KCM, &[WHO], &[OLD]);
+                // an edge of the pair leads here
+                s.role("admin", ADMIN, &[OLD]);
+                s.account("a/strong", OLD);
+                s.bind("strong", "admin", &["sa:a/strong"], &[OLD]);
+                fill(s);
+            });
+            let (priority, status, since) = stage.level(WHO);
+            assert_eq!(priority, Priority::Critical);
+            (status, since)
+        };
+        assert_eq!(with(&|_| {}), (Status::Builtin, OLD));
+        let harmless = with(&|s| {
+            s.role("reader", &["get | core | pods"], &[OLD]);
+            s.bind("a/reader", "reader", &[WHO], &[NOW - 60]);
+        });
+        assert_eq!(harmless, (Status::Builtin, OLD));
+        let by_finding = with(&|s| {
+            s.role("pods", &["create | core | pods"], &[OLD]);
+            s.bind("pods", "pods", &[WHO], &[NOW - 60]);
+        });
+        assert_eq!(by_finding, (Status::Open, NOW - 60));
+        let by_edge = with(&|s| {
+            let impersonate = ["impersonate | core | serviceaccounts | strong"];
+            s.role("become", &impersonate, &[OLD]);
+            s.bind("a/become", "become", &[WHO], &[NOW - 50]);
+        });
+        assert_eq!(by_edge, (Status::Open, NOW - 50));
+        // open for something smaller: critical through the pair alone, and that since long ago
+        let smaller = with(&|s| {
+            s.role("secrets", &["get,list | core | secrets"], &[OLD]);
+            s.bind("b/secrets", "secrets", &[WHO], &[NOW - 60]);
+        });
+        assert_eq!(smaller, (Status::Open, OLD));
+    }
+
+    #[test]
+    fn halving_finds_every_level_among_many_times() {
+        // each binding of a hundred adds nothing but four of them
+        let stage = seen_by(|s| {
+            s.role("nothing", &["get | core | pods"], &[OLD]);
+            s.role(
+                "low",
+                &["create | core | serviceaccounts/token | x"],
+                &[OLD],
+            );
+            s.role("admin", ADMIN, &[OLD]);
+            for i in 0..100 {
+                let (ns, role) = match i {
+                    40 => ("a/", "low"),
+                    60 => ("a/", "admin"),
+                    80 => ("", "admin"),
+                    _ => ("a/", "nothing"),
+                };
+                s.bind(&format!("{ns}b{i:03}"), role, &["user:x"], &[OLD + i]);
+            }
+        });
+        let (_, row) = stage.ledger.subjects.iter().next().expect("user:x");
+        let own = row.since_own.own.map(|m| m.map(|m| i64::from(m) - OLD));
+        assert_eq!(own[Priority::Low as usize], Some(40));
+        assert_eq!(own[Priority::Critical as usize], Some(80));
+        let between = own[Priority::Medium as usize];
+        assert_eq!(between, Some(60), "all of a namespace: {own:?}");
+    }
+
+    #[test]
+    fn halving_asks_few_times() {
+        let whole = Assessment::default();
+        let asked = RefCell::new(BTreeSet::new());
+        let times: Vec<Moment> = (0..1000).collect();
+        let at = |i: usize| {
+            asked.borrow_mut().insert(i);
+            whole.clone()
+        };
+        first_times(&times, &whole, None, &at);
+        assert_eq!(asked.borrow().len(), 1, "nothing moved between the ends");
+    }
+
+    #[test]
+    fn rises_of_events_with_old_times_are_stamped_and_stay() {
+        let mut s = Stage::new();
+        s.settle();
+        let build = |s: &mut Stage| {
+            s.role("admin", ADMIN, &[OLD]);
+            s.bind("b", "admin", &["user:x"], &[OLD]);
+        };
+        build(&mut s);
+        s.settle();
+        assert_eq!(s.since("user:x", Priority::Critical), NOW);
+        assert_eq!(s.escalations(), 1);
+        s.ledger.advance(NOW + DAY);
+        s.bind("b", "admin", &["user:x"], &[OLD, OLD + 1]);
+        s.settle();
+        assert_eq!(s.since("user:x", Priority::Critical), NOW, "sticky");
+        assert_eq!(s.escalations(), 1);
+        let restarted = seen_by(build);
+        assert_eq!(restarted.since("user:x", Priority::Critical), OLD);
+        assert_eq!(restarted.escalations(), 0);
+    }
+
+    #[test]
+    fn a_time_up_to_ten_minutes_old_is_taken_as_it_is() {
+        for (age, expected) in [(600, NOW - 600), (601, NOW)] {
+            let mut s = Stage::new();
+            s.settle();
+            s.role("admin", ADMIN, &[OLD]);
+            s.bind("b", "admin", &["user:x"], &[NOW - age]);
+            s.settle();
+            assert_eq!(s.since("user:x", Priority::Critical), expected);
+        }
+    }
+
+    #[test]
+    fn nothing_moves_it_while_the_priority_holds() {
+        let build = |s: &mut Stage| {
+            s.role("exec", &["create | core | pods/exec"], &[OLD]);
+            s.role("admin", ADMIN, &[OLD]);
+            s.account("a/strong", OLD);
+            s.bind("strong", "admin", &["sa:a/strong"], &[OLD]);
+            s.bind("a/exec", "exec", &["user:x"], &[OLD]);
+            s.bind("x", "admin", &["user:x"], &[NOW - 60]);
+        };
+        let mut s = seen_by(build);
+        let now = |s: &Stage| s.since("user:x", Priority::Critical);
+        assert_eq!(now(&s), NOW - 60);
+        // an older way through a pod
+        s.pod("a/p", "strong");
+        s.settle();
+        assert_eq!(now(&s), NOW - 60);
+        // the history of the new way emptied: it looks as old as it was created
+        s.delete(Resource::Pods, "a/p");
+        s.role("admin", ADMIN, &[OLD]);
+        s.bind("x", "admin", &["user:x"], &[OLD]);
+        s.settle();
+        assert_eq!(now(&s), NOW - 60);
+        // an upgrade touches everything
+        s.ledger.advance(NOW + DAY);
+        s.role("admin", ADMIN, &[OLD, NOW + DAY]);
+        s.settle();
+        assert_eq!(now(&s), NOW - 60);
+        // gone and granted again
+        s.delete(Resource::ClusterRoleBindings, "x");
+        s.settle();
+        assert!(s.priority("user:x") < Priority::Critical);
+        s.bind("x", "admin", &["user:x"], &[NOW + DAY]);
+        s.settle();
+        assert_eq!(now(&s), NOW + DAY);
+    }
+
+    #[test]
+    fn a_pod_raises_without_an_escalation_and_since_is_the_objects() {
+        let mut s = seen_by(|s| {
+            s.role("exec", &["create | core | pods/exec"], &[OLD]);
+            s.role("admin", ADMIN, &[OLD]);
+            s.account("a/strong", OLD + 5);
+            s.bind("strong", "admin", &["sa:a/strong"], &[OLD]);
+            s.bind("a/exec", "exec", &["user:x"], &[OLD]);
+        });
+        assert!(s.priority("user:x") < Priority::Critical);
+        s.pod("a/p", "strong");
+        s.settle();
+        assert_eq!(s.since("user:x", Priority::Critical), OLD + 5);
+        assert_eq!(s.escalations(), 0);
+        // a pod that says nothing new does not hide the next rise, either
+        s.pod("a/p", "strong");
+        s.settle();
+        s.bind("y", "admin", &["user:y"], &[NOW]);
+        s.settle();
+        assert_eq!(s.escalations(), 1);
+    }
+
+    #[test]
+    fn the_end_of_a_grace_period_does_not_hide_a_rise() {
+        let mut s = Stage::with(|settings| settings.pod_grace = 600);
+        s.role("admin", ADMIN, &[OLD]);
+        s.account("a/strong", OLD);
+        s.pod("a/p", "strong");
+        s.settle();
+        s.delete(Resource::Pods, "a/p");
+        s.settle();
+        s.ledger.advance(NOW + 700);
+        s.bind("y", "admin", &["user:y"], &[NOW + 700]);
+        s.settle();
+        assert_eq!(s.escalations(), 1);
+    }
+
+    #[test]
+    fn what_rests_on_implicit_groups_has_no_series() {
+        let mut s = seen_by(|s| {
+            s.role("admin", ADMIN, &[OLD]);
+            s.account("a/one", OLD);
+            s.bind("all", "admin", &["group:system:serviceaccounts"], &[OLD]);
+        });
+        let series = |s: &Stage| -> Vec<String> {
+            let snapshot = s.ledger.snapshot();
+            let details = snapshot.judged.subjects.iter();
+            details.map(|(ns, d)| format!("{ns}/{}", d.name)).collect()
+        };
+        assert_eq!(s.priority("sa:a/one"), Priority::Critical);
+        assert_eq!(series(&s), ["/system:serviceaccounts"]);
+        s.bind("one", "admin", &["sa:a/one"], &[NOW - 60]);
+        s.settle();
+        assert_eq!(series(&s), ["/system:serviceaccounts", "a/one"]);
     }
 }

@@ -667,14 +667,12 @@ impl Ledger {
             Resource::ClusterRoles | Resource::Roles => self
                 .roles
                 .iter()
-                .filter(|(_, ns, _, r)| {
-                    here(*ns) && !r.shipped && r.times.without_history(self.now)
-                })
+                .filter(|(_, ns, _, r)| here(*ns) && !r.shipped && r.times.without_history)
                 .count(),
             Resource::ClusterRoleBindings | Resource::RoleBindings => self
                 .bindings
                 .iter()
-                .filter(|(_, ns, _, r)| here(*ns) && r.times.without_history(self.now))
+                .filter(|(_, ns, _, r)| here(*ns) && r.times.without_history)
                 .count(),
             _ => 0,
         };

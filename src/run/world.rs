@@ -29,7 +29,7 @@ pub(super) fn ledger(source: &SourceArgs) -> Ledger {
         Some(_) => Settings::new(World::Manifests, source.kubernetes_version),
         None => {
             let mut settings = Settings::new(World::Cluster, OLDEST);
-            settings.audiences.extend(cluster::own_audiences());
+            settings.audiences_of_own_token(cluster::own_audiences());
             settings.pod_grace = POD_GRACE;
             settings
         }
@@ -78,6 +78,8 @@ async fn gather_cluster(source: &SourceArgs, mut ledger: Ledger) -> Result<Ledge
         let mut version = false;
         while let Some(change) = incoming.recv().await {
             version |= matches!(change, Change::Version(_));
+            // first the time of day: which times of an object are believed depends on it
+            ledger.advance(clock::now());
             ledger.apply(change);
             if let Some(why) = forbidden(&ledger) {
                 return Err(Failure::World(why));
@@ -112,7 +114,6 @@ async fn gather_cluster(source: &SourceArgs, mut ledger: Ledger) -> Result<Ledge
             )));
         }
     }
-    ledger.advance(clock::now());
     ledger.settle();
     Ok(ledger)
 }

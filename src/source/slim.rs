@@ -334,7 +334,7 @@ impl Wanted {
             }
             Wanted::Resource(Resource::Namespaces) => {
                 let raw = text.parse::<Block<RawNamespace>>()?.0;
-                raw.metadata.0.read(namespace, None).map(|meta| {
+                raw.metadata.0.read(namespace, Box::default()).map(|meta| {
                     let pod_security = raw.metadata.0.labels.0.enforce.map(|text| text.0);
                     Object::Namespace(Namespace { meta, pod_security })
                 })
@@ -431,8 +431,8 @@ struct OwnedFields {
 type Dated<L> = Metadata<L, List<Block<Managed>>>;
 
 impl<L> Dated<L> {
-    /// When what the object grants was last written.
-    fn history(&self) -> Option<i64> {
+    /// When what the object grants was written, by each who did.
+    fn history(&self) -> Box<[i64]> {
         let entries = self.managed_fields.0.iter().map(|entry| &entry.0);
         entries
             .filter(|entry| {
@@ -440,12 +440,12 @@ impl<L> Dated<L> {
                 owned.rules.0 || owned.aggregation.0 || owned.role.0 || owned.subjects.0
             })
             .filter_map(|entry| entry.time.0)
-            .max()
+            .collect()
     }
 }
 
 impl<L, M> Metadata<L, M> {
-    fn read(&self, place: Place<'_>, history: Option<i64>) -> Result<Meta, String> {
+    fn read(&self, place: Place<'_>, history: Box<[i64]>) -> Result<Meta, String> {
         if self.name.0.is_empty() {
             return Err("metadata.name is missing".into());
         }
@@ -472,7 +472,7 @@ impl<L, M> Metadata<L, M> {
         if self.name.0.is_empty() {
             self.name = std::mem::take(&mut self.generate_name);
         }
-        self.read(place, None)
+        self.read(place, Box::default())
     }
 }
 
@@ -725,7 +725,7 @@ struct Named {
 }
 
 fn account(raw: RawAccount, place: Place<'_>) -> Result<ServiceAccount, String> {
-    let meta = raw.metadata.0.read(place, None)?;
+    let meta = raw.metadata.0.read(place, Box::default())?;
     let secrets = raw.secrets.0.into_iter().map(|Block(secret)| secret.name.0);
     Ok(ServiceAccount {
         meta,
@@ -781,7 +781,7 @@ mod tests {
         );
         assert_eq!(role.meta.namespace, "");
         assert_eq!(role.meta.created, Some(1_767_225_600));
-        assert_eq!(role.meta.history, Some(1_767_225_600 + 86_400));
+        assert_eq!(*role.meta.history, [1_767_312_000, 1_767_268_800]);
         let label = |k: &str, v: &str| (k.to_owned(), v.to_owned());
         assert_eq!(role.labels, [label("a", "1"), label("b", "2")]);
         assert_eq!(role.rules.len(), 2);
@@ -800,7 +800,7 @@ mod tests {
         ] {
             let role = role(json);
             assert_eq!(role.aggregation, None);
-            assert_eq!(role.meta.history, None);
+            assert_eq!(*role.meta.history, [0; 0]);
         }
     }
 

@@ -22,3 +22,5 @@ mod reviews;
 mod scraped;
 /// The harness itself, without the exporter.
 mod servers;
+/// Since when a subject holds its priority, by the times of real objects.
+mod since;

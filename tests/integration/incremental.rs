@@ -157,7 +157,7 @@ fn times() -> impl Strategy<Value = (Option<i64>, Option<i64>)> + Clone {
 fn timed(meta: Meta, (created, history): (Option<i64>, Option<i64>)) -> Meta {
     Meta {
         created,
-        history,
+        history: history.into_iter().collect(),
         ..meta
     }
 }

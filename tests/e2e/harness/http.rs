@@ -33,14 +33,35 @@ impl Answer {
 
 /// GET from a server on loopback.
 pub(crate) fn get(port: u16, path: &str, headers: &[(&str, &str)]) -> io::Result<Answer> {
+    ask("GET", port, path, headers, "")
+}
+
+/// POST of JSON to a server on loopback.
+pub(crate) fn post(port: u16, path: &str, body: &str) -> io::Result<Answer> {
+    let length = body.len().to_string();
+    let headers = [
+        ("Content-Type", "application/json"),
+        ("Content-Length", &length),
+    ];
+    ask("POST", port, path, &headers, body)
+}
+
+fn ask(
+    method: &str,
+    port: u16,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> io::Result<Answer> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     // HTTP/1.0 rules out chunked answers, so the end of the stream is the end of the body.
-    let mut request = format!("GET {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\n");
+    let mut request = format!("{method} {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\n");
     for (name, value) in headers {
         request.push_str(&format!("{name}: {value}\r\n"));
     }
     request.push_str("\r\n");
+    request.push_str(body);
     stream.write_all(request.as_bytes())?;
     let mut raw = Vec::new();
     stream.read_to_end(&mut raw)?;

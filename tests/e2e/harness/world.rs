@@ -6,6 +6,8 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, KeyUsagePurpose};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -14,7 +16,7 @@ use super::caller::Caller;
 use super::parts::Release;
 
 use super::process::{Finished, Process, run, temporary_directory};
-use super::{eventually, free_port, parts, repository};
+use super::{eventually, free_port, http, parts, repository};
 
 /// Controllers that give a server the contents of a real cluster: filled `admin`, `edit` and
 /// `view`, an account `default` in every namespace, and namespaces that go when they are deleted.
@@ -275,6 +277,18 @@ impl World {
     #[track_caller]
     pub(crate) fn apply(&self, object: &Value) {
         self.kubectl(&["apply", "-f", "-"], &object.to_string());
+    }
+
+    /// Writes an object past the API server, which serves it from then on as it is: with any times,
+    /// which nobody who asks the API server could give it. `place` is its path below `/registry/`.
+    #[track_caller]
+    pub(crate) fn write_into_etcd(&self, place: &str, object: &Value) {
+        let put = json!({
+            "key": BASE64.encode(format!("/registry/{place}")),
+            "value": BASE64.encode(object.to_string()),
+        });
+        let answer = http::post(self.etcd_port, "/v3/kv/put", &put.to_string()).unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text());
     }
 
     /// Creates the account, role and binding that we tell people to run the exporter under, and
