@@ -4,7 +4,7 @@ CARGO ?= cargo
 # The tests start several servers of 300 MB each and measure times, so they take turns.
 E2E_ARGS ?= --test-threads=1
 
-.PHONY: help check fmt fmt-check lint test doc e2e parts demo release size clean-parts
+.PHONY: help check fmt fmt-check lint test doc e2e parts demo bench release size clean-parts
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ e2e: parts ## end-to-end tests against the real servers; RBAC_EXPORTER_SAR_QUEST
 
 demo: ## serve the demo cluster on :7222
 	$(CARGO) run --locked --release -- --source.manifests deploy/demo
+
+bench: ## the ledger at three sizes: first judgement, single events, self-check, peak memory
+	$(CARGO) bench --locked --bench ledger
 
 release: ## optimised binary in target/release
 	$(CARGO) build --locked --release
