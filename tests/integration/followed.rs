@@ -58,7 +58,7 @@ fn cluster_role(name: &str, verb: &str, resource: &str) -> Value {
     json!({"metadata": metadata("", name), "rules": [rule]})
 }
 
-fn binding(namespace: &str, name: &str, role: &str, subject: Value) -> Value {
+fn binding(namespace: &str, name: &str, role: &str, subject: &Value) -> Value {
     let group = "rbac.authorization.k8s.io";
     json!({
         "metadata": metadata(namespace, name),
@@ -98,7 +98,7 @@ fn pod(namespace: &str, name: &str, account: &str, more: &[(&str, Value)]) -> Va
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_role_that_is_bound_comes_changes_and_goes() {
     let rig = Rig::start(|api| {
-        let to = binding("", "b", "late", user("u"));
+        let to = binding("", "b", "late", &user("u"));
         api.put(Resource::ClusterRoleBindings, to);
     })
     .await;
@@ -147,9 +147,9 @@ async fn an_account_that_is_made_again_is_reached_again() {
             Resource::ClusterRoles,
             cluster_role("pods", "create", "pods"),
         );
-        let strong = binding("", "strong", "all", account("a", "strong"));
+        let strong = binding("", "strong", "all", &account("a", "strong"));
         api.put(Resource::ClusterRoleBindings, strong);
-        let deployer = binding("a", "d", "pods", user("deployer"));
+        let deployer = binding("a", "d", "pods", &user("deployer"));
         api.put(Resource::RoleBindings, deployer);
     })
     .await;
@@ -185,7 +185,7 @@ fn role_bindings(asks: Asks) -> bool {
 
 fn with_a_risky_role_binding(api: &Standin) {
     api.put(Resource::ClusterRoles, cluster_role("all", "*", "*"));
-    let bound = binding("kube-system", "b", "all", user("u"));
+    let bound = binding("kube-system", "b", "all", &user("u"));
     api.put(Resource::RoleBindings, bound);
 }
 
@@ -237,7 +237,7 @@ async fn a_pod_that_is_being_deleted_is_hot_until_it_is_gone() {
             json!({"metadata": metadata("a", "strong")}),
         );
         api.put(Resource::ClusterRoles, cluster_role("all", "*", "*"));
-        let strong = binding("", "strong", "all", account("a", "strong"));
+        let strong = binding("", "strong", "all", &account("a", "strong"));
         api.put(Resource::ClusterRoleBindings, strong);
         api.put(Resource::Pods, pod("a", "p", "strong", &[]));
     })
