@@ -26,6 +26,8 @@ struct Waiting {
     subject: RowId,
     edge: u32,
     cap: Priority,
+    /// Half of an edge that takes two: 0 for where it leads, 1 for the identity it needs beside.
+    half: Option<usize>,
 }
 
 #[derive(Debug, Default)]
@@ -61,35 +63,38 @@ pub(crate) fn fixpoint(ledger: &Ledger) -> (Vec<Effective>, u64) {
             queues[row.own as usize].push(id);
         }
         for (i, edge) in row.edges.iter().enumerate() {
-            work += 1;
-            let waiting = Waiting {
-                subject: id,
-                edge: i as u32,
-                cap: edge.cap,
-            };
-            if !members_are_listed(edge.to) {
-                sets.entry(edge.to).or_default().waiting.push(waiting);
-                continue;
+            for (half, to) in [Some(edge.to), edge.gate].into_iter().flatten().enumerate() {
+                work += 1;
+                let waiting = Waiting {
+                    subject: id,
+                    edge: i as u32,
+                    cap: edge.cap,
+                    half: edge.gate.map(|_| half),
+                };
+                if !members_are_listed(to) {
+                    sets.entry(to).or_default().waiting.push(waiting);
+                    continue;
+                }
+                let own_nodes = matches!(to, ToKey::OwnNodeTokens(_));
+                let known = (!own_nodes).then(|| list_of.get(&to).copied()).flatten();
+                let at = known.unwrap_or_else(|| {
+                    listed.push(Set::default());
+                    let at = listed.len() - 1;
+                    for member in ledger.members(to, row.key) {
+                        work += 1;
+                        member_of.entry(member).or_default().push(at);
+                    }
+                    if !own_nodes {
+                        list_of.insert(to, at);
+                    }
+                    at
+                });
+                listed[at].waiting.push(waiting);
             }
-            let own_nodes = matches!(edge.to, ToKey::OwnNodeTokens(_));
-            let known = (!own_nodes)
-                .then(|| list_of.get(&edge.to).copied())
-                .flatten();
-            let at = known.unwrap_or_else(|| {
-                listed.push(Set::default());
-                let at = listed.len() - 1;
-                for member in ledger.members(edge.to, row.key) {
-                    work += 1;
-                    member_of.entry(member).or_default().push(at);
-                }
-                if !own_nodes {
-                    list_of.insert(edge.to, at);
-                }
-                at
-            });
-            listed[at].waiting.push(waiting);
         }
     }
+    // the half of a two-part edge that is there already, and who is reached
+    let mut halves: Map<(RowId, u32), (usize, RowId)> = Map::default();
     let pod_sets = sets.keys().any(|k| matches!(k, ToKey::PodTokens(_)));
     let lending = pod_sets.then(|| ledger.lending_accounts());
     let lends = |key| lending.as_ref().is_some_and(|l| l.contains(&key));
@@ -113,12 +118,26 @@ pub(crate) fn fixpoint(ledger: &Ledger) -> (Vec<Effective>, u64) {
                 set.level = priority;
                 for w in &set.waiting {
                     work += 1;
+                    if w.subject == id {
+                        continue;
+                    }
+                    let reached = match w.half {
+                        None => id,
+                        Some(half) => {
+                            let first = *halves.entry((w.subject, w.edge)).or_insert((half, id));
+                            match (first, half) {
+                                ((0, reached), 1) => reached,
+                                ((1, _), 0) => id,
+                                _ => continue,
+                            }
+                        }
+                    };
                     let to = priority.min(w.cap);
                     let target = &mut out[w.subject as usize];
-                    if w.subject != id && to > target.priority {
+                    if to > target.priority {
                         *target = Effective {
                             priority: to,
-                            support: Some((w.edge, id)),
+                            support: Some((w.edge, reached)),
                         };
                         queues[to as usize].push(w.subject);
                     }
@@ -367,6 +386,30 @@ mod tests {
                 g
             },
         );
+    }
+
+    #[test]
+    fn one_change_is_looked_at_no_further_than_it_leads() {
+        let looked_at = |n: usize| {
+            let mut g = Graph::new();
+            for i in 0..n {
+                g.account(&format!("n{i}"), "a");
+                g.account(&format!("n{i}"), "deployer");
+                g.bind(&format!("n{i}"), "pods", &format!("sa:n{i}/deployer"));
+            }
+            g.bind("", "admin", "sa:n0/a");
+            g.ledger.settle();
+            let names = &g.ledger.names;
+            let key = (names.get("n0"), names.get("a"));
+            let (Some(ns), Some(name)) = key else {
+                panic!("n0/a is there")
+            };
+            let id = g.ledger.subjects.find(SubjectKey::Account(ns, name));
+            g.ledger.live.touch(id.expect("it is a subject"));
+            super::super::live::settle(&mut g.ledger).len()
+        };
+        // the account and the deployer beside it, however many others there are
+        assert_eq!((looked_at(10), looked_at(1_000)), (2, 2));
     }
 
     #[test]

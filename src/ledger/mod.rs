@@ -15,6 +15,7 @@
 
 mod change;
 mod graph;
+mod live;
 mod names;
 mod query;
 mod rows;
@@ -134,8 +135,8 @@ pub struct Ledger {
     nodes: Map<Sym, NodePods>,
     /// Some aggregated ClusterRole picks roles without labels (manifests).
     takes_unlabelled: bool,
-    /// Some edge looks at single pods or nodes, so that any pod may matter to the fixpoint.
-    pod_edges: bool,
+    /// The fixpoint, kept up to date.
+    live: live::Live,
     /// Edges that lead to Group system:masters, which makes it a subject.
     masters_named: usize,
     watches: [WatchState; 7],
@@ -173,7 +174,6 @@ struct DirtySets {
     subjects: Dirty<RowId>,
     namespaces: Dirty<Sym>,
     nodes: Dirty<Sym>,
-    graph: bool,
     /// Something moved that only since looks at.
     times: bool,
     /// A role, binding or account moved: what rises in this batch may owe it to that.
@@ -206,7 +206,7 @@ impl Ledger {
             secret_owners: Map::default(),
             nodes: Map::default(),
             takes_unlabelled: false,
-            pod_edges: false,
+            live: live::Live::default(),
             masters_named: 0,
             watches: Default::default(),
             bad_before: Default::default(),
@@ -290,11 +290,18 @@ impl Ledger {
     /// Tells the time of day, Unix seconds. It never goes back.
     pub fn advance(&mut self, now: i64) {
         self.now = self.now.max(now);
-        let before = self.lingering.len();
         let now = self.now;
-        self.lingering.retain(|_, until| *until > now);
-        // edges that end raise nobody, so this is no cause to overlook what an event raises just now
-        self.dirty.graph |= self.lingering.len() != before;
+        let over: Vec<(Sym, Sym)> = self
+            .lingering
+            .iter()
+            .filter(|(_, until)| **until <= now)
+            .map(|(k, _)| *k)
+            .collect();
+        for (namespace, account) in over {
+            self.lingering.remove(&(namespace, account));
+            self.touch_account(namespace, account);
+            // edges that end raise nobody, so this is no cause to overlook what an event raises just now
+        }
     }
 
     /// Takes one change in. Nothing is judged before [`Ledger::settle`].
@@ -645,7 +652,6 @@ impl Ledger {
                 row.bindings.push(id);
             }
             self.dirty.namespaces.insert(namespace_of(*key));
-            self.dirty.graph = true;
         }
         self.dirty.bindings.insert(id);
         self.dirty.namespaces.insert(namespace);
@@ -708,8 +714,15 @@ impl Ledger {
         self.forget_judgement(id);
         self.dirty.subjects.remove(&id);
         self.dirty.namespaces.insert(namespace_of(key));
+        self.remove_subject(id);
+    }
+
+    /// Takes a subject out, whose judgement is out of the counts already.
+    fn remove_subject(&mut self, id: RowId) {
+        if let Some(row) = self.subjects.get(id) {
+            self.live.gone(id, row, &self.subjects);
+        }
         self.subjects.remove(id);
-        self.dirty.graph = true;
     }
 
     // === service accounts
@@ -734,7 +747,8 @@ impl Ledger {
         let (id, new) = self.subjects.ensure(SubjectKey::Account(namespace, name));
         if let Some(row) = self.subjects.get_mut(id) {
             if new || !row.exists {
-                self.dirty.graph = true;
+                self.live.touch(id);
+                self.live.lists_changed();
                 self.dirty.namespaces.insert(namespace);
             }
             row.exists = true;
@@ -754,7 +768,8 @@ impl Ledger {
         };
         self.list_secrets(namespace, name, &row.secrets, &[]);
         self.dirty.namespaces.insert(namespace);
-        self.dirty.graph = true;
+        self.touch_account(namespace, name);
+        self.live.lists_changed();
         if let Some(id) = self.subjects.find(SubjectKey::Account(namespace, name)) {
             self.subject_row_exists(id, false);
             self.bindings_of_subject_moved(id);
@@ -801,7 +816,15 @@ impl Ledger {
             self.secret_owners.remove(&namespace);
         }
         self.dirty.namespaces.insert(namespace);
-        self.dirty.graph = true;
+        for secret in before.iter().chain(now) {
+            // a Secret that nobody lists is guessed by its name
+            let guess = secret_may_be_token_of(self.names.text(*secret));
+            if let Some(guess) = guess.and_then(|name| self.names.get(name)) {
+                self.touch_account(namespace, guess);
+            }
+        }
+        self.touch_account(namespace, account);
+        self.live.lists_changed();
     }
 
     // === pods
@@ -864,7 +887,7 @@ impl Ledger {
             self.pods.touch(namespace, name);
             return;
         }
-        self.dirty.graph |= self.pod_edges;
+        self.live.pod_changed();
         let linked = row.clone();
         let (id, old) = self.pods.put(namespace, name, row);
         if let Some(old) = old {
@@ -883,7 +906,7 @@ impl Ledger {
     }
 
     fn unlink_pod(&mut self, id: RowId, namespace: Sym, row: &PodRow) {
-        self.dirty.graph |= self.pod_edges;
+        self.live.pod_changed();
         self.dirty.namespaces.insert(namespace);
         if let Some(node) = self.nodes.get_mut(&row.node) {
             if let Some(at) = node.pods.iter().position(|p| *p == id) {
@@ -906,28 +929,37 @@ impl Ledger {
 
     /// Counts what a live pod carries, up or down. Who carries a token at all is what edges look at.
     fn carry(&mut self, namespace: Sym, shape: &PodShape, up: bool) {
-        let mut flipped = false;
         if shape.tokens.iter().any(|t| t.accepted) && shape.account != Sym::EMPTY {
             let key = (namespace, shape.account);
-            let turned = count(&mut self.carried, key, up);
-            if turned && up {
-                self.lingering.remove(&key);
-            } else if turned && self.settings.pod_grace > 0 {
-                self.lingering
-                    .insert(key, self.now + self.settings.pod_grace);
+            if count(&mut self.carried, key, up) {
+                if up {
+                    self.lingering.remove(&key);
+                } else if self.settings.pod_grace > 0 {
+                    self.lingering
+                        .insert(key, self.now + self.settings.pod_grace);
+                }
+                self.touch_account(namespace, shape.account);
             }
-            flipped |= turned;
         }
-        if !shape.secrets.is_empty() {
+        for secret in &shape.secrets {
             let secrets = self.carried_secrets.entry(namespace).or_default();
-            for secret in &shape.secrets {
-                flipped |= count(secrets, secret.name, up);
-            }
+            let turned = count(secrets, secret.name, up);
             if secrets.is_empty() {
                 self.carried_secrets.remove(&namespace);
             }
+            if turned {
+                for owner in self.secret_owners_of(namespace, secret.name) {
+                    self.touch_account(namespace, owner);
+                }
+            }
         }
-        self.dirty.graph |= flipped;
+    }
+
+    /// The sets that an account belongs to may have changed.
+    fn touch_account(&mut self, namespace: Sym, account: Sym) {
+        if let Some(id) = self.subjects.find(SubjectKey::Account(namespace, account)) {
+            self.live.touch(id);
+        }
     }
 
     /// The account whose legacy token the Secret is, as far as names tell (catalogue D.2).
@@ -959,6 +991,18 @@ impl Ledger {
             }
         }
         out
+    }
+
+    /// Is the account one of [`Ledger::lending_accounts`]?
+    fn lends_token(&self, namespace: Sym, account: Sym) -> bool {
+        let key = (namespace, account);
+        self.carried.contains_key(&key)
+            || self.lingering.contains_key(&key)
+            || self.carried_secrets.get(&namespace).is_some_and(|secrets| {
+                secrets
+                    .keys()
+                    .any(|s| self.secret_owners_of(namespace, *s).contains(&account))
+            })
     }
 
     /// Accounts whose API token the pod carries, by name, without duplicates.
@@ -1035,6 +1079,9 @@ impl Ledger {
                 for edge in &row.edges {
                     mark(edge.scope);
                     rows_to_names(edge.to, mark);
+                    if let Some(gate) = edge.gate {
+                        rows_to_names(gate, mark);
+                    }
                 }
             }
         });

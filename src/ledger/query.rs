@@ -2,14 +2,16 @@
 //! rows when asked; nothing of it is kept.
 
 use super::Ledger;
+use super::graph::{self, Effective};
 use super::names::Sym;
 use super::rows::{EdgeRow, SubjectKey, ToKey};
+use super::settle;
 use super::subjects::namespace_of;
 use super::table::{Map, RowId};
 use crate::object::{Origin, Pod, SecretSource, Subject, Workload};
 use crate::rbac::{MASTERS, Names, Permission, Reach, Target, Vocabulary, implicit_groups};
-use crate::risk::{Assessment, Edge, Finding, Priority, Scope, Special, Status, To};
-use std::cell::RefCell;
+use crate::risk::{Assessment, Finding, Priority, Special, Status, To};
+use std::cell::{OnceCell, RefCell};
 
 /// A binding and the role it refers to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -234,8 +236,15 @@ pub struct Verdict {
     pub reason: String,
 }
 
-/// Members of sets, strongest first, kept during one report.
-type Strongest = RefCell<Map<ToKey, Vec<RowId>>>;
+/// What is worked out once and used for every subject of one report.
+#[derive(Default)]
+struct Asked {
+    /// Members of sets, strongest first.
+    strongest: RefCell<Map<ToKey, Vec<RowId>>>,
+    /// The fixpoint from scratch: which of several supports a path shows does not depend on the order
+    /// in which things were seen, so that replicas and restarts show the same.
+    supports: OnceCell<Vec<Effective>>,
+}
 
 /// Up to this many bindings the smallest cut is looked for exactly.
 const EXACT_CUT: usize = 12;
@@ -243,7 +252,7 @@ const EXACT_CUT: usize = 12;
 impl Ledger {
     /// Every subject, by kind, namespace and name.
     pub fn subject_views(&self) -> Vec<SubjectView> {
-        let strongest = Strongest::default();
+        let asked = Asked::default();
         let mut keys: Vec<(SubjectKey, Subject)> = self
             .subjects
             .iter()
@@ -251,13 +260,13 @@ impl Ledger {
             .collect();
         keys.sort_by(|a, b| a.1.cmp(&b.1));
         keys.into_iter()
-            .filter_map(|(key, _)| self.subject_view(key, &strongest))
+            .filter_map(|(key, _)| self.subject_view(key, &asked))
             .collect()
     }
 
     /// One subject, if there is such a one.
     pub fn explain(&self, subject: &Subject) -> Option<SubjectView> {
-        self.subject_view(self.key_of(subject)?, &Strongest::default())
+        self.subject_view(self.key_of(subject)?, &Asked::default())
     }
 
     fn key_of(&self, subject: &Subject) -> Option<SubjectKey> {
@@ -270,7 +279,7 @@ impl Ledger {
         })
     }
 
-    fn subject_view(&self, key: SubjectKey, strongest: &Strongest) -> Option<SubjectView> {
+    fn subject_view(&self, key: SubjectKey, asked: &Asked) -> Option<SubjectView> {
         let id = self.subjects.find(key)?;
         let row = self.subjects.get(id)?;
         let subject = self.subject(key);
@@ -288,8 +297,8 @@ impl Ledger {
             status: row.status,
             since: (row.since > 0).then_some(i64::from(row.since)),
             findings,
-            path: self.path(id),
-            cut: self.cut(id, &subject, &bindings, strongest),
+            path: self.path(id, asked),
+            cut: self.cut(id, &subject, &bindings, asked),
             subject,
         })
     }
@@ -414,11 +423,16 @@ impl Ledger {
             .collect()
     }
 
-    fn path(&self, from: RowId) -> Vec<PathStep> {
+    fn support(&self, id: RowId, asked: &Asked) -> Option<(u32, RowId)> {
+        let all = asked.supports.get_or_init(|| graph::fixpoint(self).0);
+        all.get(id as usize).and_then(|e| e.support)
+    }
+
+    fn path(&self, from: RowId, asked: &Asked) -> Vec<PathStep> {
         let mut out = Vec::new();
         let mut at = from;
         while let Some(row) = self.subjects.get(at)
-            && let Some((edge, next)) = row.support
+            && let Some((edge, next)) = self.support(at, asked)
             && let Some(edge) = row.edges.get(edge as usize)
             && let Some(target) = self.subjects.get(next)
             && out.len() < self.subjects.bound()
@@ -434,13 +448,13 @@ impl Ledger {
     }
 
     /// Does the subject owe its effective priority to `source`?
-    fn leans_on(&self, id: RowId, source: RowId) -> bool {
+    fn leans_on(&self, id: RowId, source: RowId, asked: &Asked) -> bool {
         let mut at = id;
         for _ in 0..self.subjects.bound() {
             if at == source {
                 return true;
             }
-            match self.subjects.get(at).and_then(|r| r.support) {
+            match self.support(at, asked) {
                 Some((_, next)) => at = next,
                 None => return false,
             }
@@ -448,28 +462,8 @@ impl Ledger {
         false
     }
 
-    fn key_to(&self, edge: &Edge) -> Option<ToKey> {
-        let scope = |s: &Scope| match s {
-            Scope::Cluster => Some(Sym::STAR),
-            Scope::Namespace(ns) => self.names.get(ns),
-        };
-        let name = |n: &str| self.names.get(n);
-        Some(match &edge.to {
-            To::Accounts(s) => ToKey::Accounts(scope(s)?),
-            To::Identities(s) => ToKey::Identities(scope(s)?),
-            To::PodTokens(s) => ToKey::PodTokens(scope(s)?),
-            To::OwnNodeTokens(s) => ToKey::OwnNodeTokens(scope(s)?),
-            To::SecretOwners(s) => ToKey::SecretOwners(scope(s)?),
-            To::Reaim(s) => ToKey::Reaim(scope(s)?),
-            To::Account(s, n) => ToKey::Account(scope(s)?, name(n)?),
-            To::Identity(s, n) => ToKey::Identity(scope(s)?, name(n)?),
-            To::PodTokensOf(s, n) => ToKey::PodTokensOf(scope(s)?, name(n)?),
-            To::NodeTokens(s, n) => ToKey::NodeTokens(scope(s)?, name(n)?),
-            To::SecretOwnersOf(s, n) => ToKey::SecretOwnersOf(scope(s)?, name(n)?),
-            To::ReaimOf(s, n) => ToKey::ReaimOf(scope(s)?, name(n)?),
-            To::User(n) => ToKey::User(name(n)?),
-            To::Group(n) => ToKey::Group(name(n)?),
-        })
+    fn key_to(&self, to: &To) -> Option<ToKey> {
+        settle::target(to, &mut |name| self.names.get(name))
     }
 
     fn set_members(&self, to: ToKey, source: SubjectKey) -> Vec<RowId> {
@@ -513,48 +507,63 @@ impl Ledger {
 
     /// The level of a subject with only these findings and edges, everybody else as they are; who owes
     /// the level to the subject itself does not count.
-    fn level_with(&self, id: RowId, judged: &Assessment, strongest: &Strongest) -> Priority {
+    fn level_with(&self, id: RowId, judged: &Assessment, asked: &Asked) -> Priority {
         let own = judged.own();
         let Some(source) = self.subjects.get(id).map(|r| r.key) else {
             return own;
         };
         let mut best = own;
         for edge in &judged.edges {
-            if edge.cap <= best {
-                continue;
+            let mut cap = edge.cap;
+            if let Some(gate) = &edge.gate {
+                cap = cap.min(self.reached(id, source, gate, Priority::Critical, best, asked));
             }
-            let Some(key) = self.key_to(edge) else {
-                continue;
-            };
-            let level = |r: &RowId| {
-                self.subjects
-                    .get(*r)
-                    .map(|s| s.effective)
-                    .unwrap_or_default()
-            };
-            let mut known = strongest.borrow_mut();
-            let fresh = || {
-                let mut members = self.set_members(key, source);
-                members.sort_by_key(|m| std::cmp::Reverse(level(m)));
-                members
-            };
-            let members = if matches!(key, ToKey::OwnNodeTokens(_)) {
-                &fresh()
-            } else {
-                &*known.entry(key).or_insert_with(fresh)
-            };
-            for member in members {
-                let reached = level(member).min(edge.cap);
-                if reached <= best {
-                    break;
-                }
-                if !self.leans_on(*member, id) {
-                    best = reached;
-                    break;
-                }
-            }
+            best = best.max(self.reached(id, source, &edge.to, cap, best, asked));
         }
         best
+    }
+
+    /// The strongest identity of a set, up to `cap`, that owes nothing to `id`; `None` if it is no more
+    /// than `best`.
+    fn reached(
+        &self,
+        id: RowId,
+        source: SubjectKey,
+        to: &To,
+        cap: Priority,
+        best: Priority,
+        asked: &Asked,
+    ) -> Priority {
+        let Some(key) = self.key_to(to).filter(|_| cap > best) else {
+            return Priority::None;
+        };
+        let level = |r: &RowId| {
+            self.subjects
+                .get(*r)
+                .map(|s| s.effective)
+                .unwrap_or_default()
+        };
+        let fresh = || {
+            let mut members = self.set_members(key, source);
+            members.sort_by_key(|m| std::cmp::Reverse(level(m)));
+            members
+        };
+        let mut known = asked.strongest.borrow_mut();
+        let members = if matches!(key, ToKey::OwnNodeTokens(_)) {
+            &fresh()
+        } else {
+            &*known.entry(key).or_insert_with(fresh)
+        };
+        for member in members {
+            let reached = level(member).min(cap);
+            if reached <= best {
+                break;
+            }
+            if !self.leans_on(*member, id, asked) {
+                return reached;
+            }
+        }
+        Priority::None
     }
 
     /// Its priority rests on what implicit groups hold, and on nothing that names it: then the group's
@@ -576,10 +585,10 @@ impl Ledger {
         if !groups.iter().any(strong) {
             return false;
         }
-        let strongest = Strongest::default();
+        let asked = Asked::default();
         let level = |keep: &[(RowId, bool)]| {
             let (judged, _) = self.judgement_with(&subject, keep, false);
-            self.level_with(id, &judged, &strongest)
+            self.level_with(id, &judged, &asked)
         };
         level(&groups) >= row.effective && level(&direct) < row.effective
     }
@@ -591,7 +600,7 @@ impl Ledger {
         id: RowId,
         subject: &Subject,
         bindings: &[(RowId, bool)],
-        strongest: &Strongest,
+        asked: &Asked,
     ) -> Vec<(Grant, Subject)> {
         let Some(row) = self.subjects.get(id) else {
             return Vec::new();
@@ -602,7 +611,7 @@ impl Ledger {
         }
         let reaches = |keep: &[(RowId, bool)]| {
             let (judged, _) = self.judgement_with(subject, keep, false);
-            self.level_with(id, &judged, strongest) >= priority
+            self.level_with(id, &judged, asked) >= priority
         };
         if reaches(&[]) {
             return Vec::new(); // nothing that RBAC holds makes it what it is
@@ -654,7 +663,7 @@ impl Ledger {
                             let mut keep = rest.clone();
                             keep.remove(*i);
                             let (judged, _) = self.judgement_with(subject, &keep, false);
-                            let level = self.level_with(id, &judged, strongest);
+                            let level = self.level_with(id, &judged, asked);
                             (level, judged.findings.len() + judged.edges.len())
                         })
                         .unwrap_or(0);

@@ -1,5 +1,6 @@
 //! The rows: slim, interned, nothing of an object that the judgement does not use.
 
+use super::live::Support;
 use super::names::Sym;
 use super::since::{Moment, SinceOwn};
 use super::table::RowId;
@@ -134,6 +135,8 @@ pub(crate) struct EdgeRow {
     pub(crate) cap: Priority,
     pub(crate) scope: Sym,
     pub(crate) to: ToKey,
+    /// It takes this identity too, and reaches no further than that one.
+    pub(crate) gate: Option<ToKey>,
 }
 
 /// An [`crate::risk::To`] with interned names; a scope is a namespace or [`Sym::STAR`].
@@ -177,8 +180,8 @@ pub(crate) struct SubjectRow {
     pub(crate) since: Moment,
     /// It rose in the batch that is being settled, and an event of RBAC may have brought that about.
     pub(crate) risen: bool,
-    /// The edge that raised it and the subject that it leads to.
-    pub(crate) support: Option<(u32, RowId)>,
+    /// What holds it above its own priority.
+    pub(crate) support: Option<Support>,
     /// Its judgement looked at other roles.
     pub(crate) depends: bool,
 }

@@ -1,6 +1,6 @@
 //! Judges what changes touched, and what follows from it, in the order of the module's picture.
 
-use super::graph::{self, Effective};
+use super::live;
 use super::names::Sym;
 use super::rows::{EdgeRow, InPlaces, RoleRow, SubjectKey, ToKey};
 use super::since::{self, Moment, SinceOwn, moment};
@@ -145,7 +145,7 @@ impl Ledger {
     pub fn settle(&mut self) -> bool {
         let dirty = &self.dirty;
         let quiet = !dirty.everything
-            && !dirty.graph
+            && self.live.quiet()
             && !dirty.times
             && !dirty.dependents
             && !dirty.aggregation
@@ -187,11 +187,11 @@ impl Ledger {
             }
         }
         self.judge_subjects();
-        let graph = self.dirty.graph;
-        if std::mem::take(&mut self.dirty.graph) {
+        let moved = !self.live.quiet();
+        if moved {
             self.settle_graph();
         }
-        if std::mem::take(&mut self.dirty.times) || graph {
+        if std::mem::take(&mut self.dirty.times) || moved {
             self.settle_since();
         }
         self.watching |= self.synced();
@@ -833,8 +833,10 @@ impl Ledger {
             return;
         };
         let own = judged.own();
-        if row.own != own || row.edges != edges {
-            self.dirty.graph = true;
+        if row.edges != edges {
+            self.live.edges_changed(id, &row.edges, &edges);
+        } else if row.own != own {
+            self.live.touch(id);
         }
         self.dirty.times |= row.since_own != since;
         row.since_own = since;
@@ -906,9 +908,8 @@ impl Ledger {
                     && self.subjects.get(id).is_some_and(|r| r.bindings.is_empty())
                 {
                     self.forget_judgement(id);
-                    self.subjects.remove(id);
+                    self.remove_subject(id);
                     self.dirty.namespaces.insert(Sym::EMPTY);
-                    self.dirty.graph = true;
                 }
             }
         }
@@ -917,40 +918,24 @@ impl Ledger {
     // === the fixpoint
 
     fn settle_graph(&mut self) {
-        let (effective, _) = graph::fixpoint(self);
-        self.pod_edges = self.subjects.iter().flat_map(|(_, r)| &r.edges).any(|e| {
-            matches!(
-                e.to,
-                ToKey::PodTokensOf(..) | ToKey::NodeTokens(..) | ToKey::OwnNodeTokens(_)
-            )
-        });
-        let moved: Vec<(RowId, Effective)> = self
-            .subjects
-            .iter()
-            .map(|(id, row)| (id, row, effective[id as usize]))
-            .filter(|(_, row, e)| row.effective != e.priority || row.support != e.support)
-            .map(|(id, _, e)| (id, e))
-            .collect();
+        let looked_at = live::settle(self);
         // a rise that a pod, the rules or the version may have brought is no event of RBAC
         let watched = self.watching && self.dirty.rbac && !self.dirty.others;
-        for (id, now) in moved {
+        for (id, before) in looked_at {
             let Some(row) = self.subjects.get_mut(id) else {
                 continue;
             };
-            let status = status(now.priority, row.covered);
-            if now.priority > row.effective && watched {
+            let now = row.effective;
+            let status = status(now, row.covered);
+            if now > before && watched {
                 let namespace = self.names.text(namespace_of(row.key)).clone();
-                *self
-                    .escalations
-                    .entry((namespace, now.priority))
-                    .or_default() += 1;
+                *self.escalations.entry((namespace, now)).or_default() += 1;
             }
-            if now.priority != row.effective || status != row.status {
-                row.since = 0;
-                row.risen = watched && now.priority > row.effective;
+            if now == before && status == row.status {
+                continue;
             }
-            row.effective = now.priority;
-            row.support = now.support;
+            row.since = 0;
+            row.risen = watched && now > before;
             let before = std::mem::replace(&mut row.status, status);
             let key = row.key;
             if before != status {
@@ -1091,12 +1076,26 @@ impl Ledger {
 
 /// The row of an edge; `None` when `sym` does not know one of its names.
 pub(super) fn edge_row(edge: &Edge, mut sym: impl FnMut(&str) -> Option<Sym>) -> Option<EdgeRow> {
-    let at = scope_sym(&edge.scope, &mut sym)?;
-    let mut scope = |s: &Scope| scope_sym(s, &mut sym);
-    let to = match &edge.to {
+    let gate = match &edge.gate {
+        Some(gate) => Some(target(gate, &mut sym)?),
+        None => None,
+    };
+    Some(EdgeRow {
+        rule: edge.rule,
+        cap: edge.cap,
+        scope: scope_sym(&edge.scope, &mut sym)?,
+        to: target(&edge.to, &mut sym)?,
+        gate,
+    })
+}
+
+/// Whom an edge leads to; `None` when `sym` does not know one of the names.
+pub(super) fn target(to: &To, sym: &mut impl FnMut(&str) -> Option<Sym>) -> Option<ToKey> {
+    let mut scope = |s: &Scope| scope_sym(s, sym);
+    Some(match to {
         To::Accounts(s) => ToKey::Accounts(scope(s)?),
-        To::Identities(s) => ToKey::Identities(scope(s)?),
         To::PodTokens(s) => ToKey::PodTokens(scope(s)?),
+        To::Identities(s) => ToKey::Identities(scope(s)?),
         To::OwnNodeTokens(s) => ToKey::OwnNodeTokens(scope(s)?),
         To::SecretOwners(s) => ToKey::SecretOwners(scope(s)?),
         To::Reaim(s) => ToKey::Reaim(scope(s)?),
@@ -1108,12 +1107,6 @@ pub(super) fn edge_row(edge: &Edge, mut sym: impl FnMut(&str) -> Option<Sym>) ->
         To::ReaimOf(s, n) => ToKey::ReaimOf(scope(s)?, sym(n)?),
         To::User(n) => ToKey::User(sym(n)?),
         To::Group(n) => ToKey::Group(sym(n)?),
-    };
-    Some(EdgeRow {
-        rule: edge.rule,
-        cap: edge.cap,
-        scope: at,
-        to,
     })
 }
 

@@ -227,6 +227,15 @@ enum Next {
     Listed(usize),
 }
 
+/// An edge that waits for a set to be reached.
+#[derive(Clone, Copy, Debug)]
+struct Wait {
+    subject: RowId,
+    since: Moment,
+    /// Which pair it is half of, for an edge that takes an identity beside.
+    pair: Option<usize>,
+}
+
 /// Since when each subject holds `priority` or more, for all that do.
 pub(crate) fn since(ledger: &Ledger, priority: Priority) -> Map<RowId, Moment> {
     let found = by_ways(ledger, priority, &Map::default());
@@ -252,8 +261,10 @@ pub(crate) fn since(ledger: &Ledger, priority: Priority) -> Map<RowId, Moment> {
 /// The same; the ways of shipped pairs count for open subjects only where `with_pairs` has them.
 fn by_ways(ledger: &Ledger, priority: Priority, with_pairs: &Map<RowId, ()>) -> Map<RowId, Moment> {
     let subjects = &ledger.subjects;
-    let mut waiting: Map<ToKey, Vec<(RowId, Moment)>> = Map::default();
-    let mut listed: Vec<Vec<(RowId, Moment)>> = Vec::new();
+    let mut waiting: Map<ToKey, Vec<Wait>> = Map::default();
+    let mut listed: Vec<Vec<Wait>> = Vec::new();
+    // edges that take two: has one of the two been reached?
+    let mut halves: Vec<bool> = Vec::new();
     let mut member_of: Map<RowId, Vec<usize>> = Map::default();
     let mut list_of: Map<ToKey, usize> = Map::default();
     let mut queue: BinaryHeap<Reverse<(Moment, Next)>> = BinaryHeap::new();
@@ -282,26 +293,35 @@ fn by_ways(ledger: &Ledger, priority: Priority, with_pairs: &Map<RowId, ()>) -> 
             if edge.cap < priority {
                 continue;
             }
-            if !members_are_listed(edge.to) {
-                waiting.entry(edge.to).or_default().push((id, since));
-                continue;
-            }
-            let own_nodes = matches!(edge.to, ToKey::OwnNodeTokens(_));
-            let known = (!own_nodes)
-                .then(|| list_of.get(&edge.to).copied())
-                .flatten();
-            let at = known.unwrap_or_else(|| {
-                listed.push(Vec::new());
-                let at = listed.len() - 1;
-                for member in ledger.members(edge.to, row.key) {
-                    member_of.entry(member).or_default().push(at);
-                }
-                if !own_nodes {
-                    list_of.insert(edge.to, at);
-                }
-                at
+            let pair = edge.gate.map(|_| {
+                halves.push(false);
+                halves.len() - 1
             });
-            listed[at].push((id, since));
+            let wait = Wait {
+                subject: id,
+                since,
+                pair,
+            };
+            for to in [Some(edge.to), edge.gate].into_iter().flatten() {
+                if !members_are_listed(to) {
+                    waiting.entry(to).or_default().push(wait);
+                    continue;
+                }
+                let own_nodes = matches!(to, ToKey::OwnNodeTokens(_));
+                let known = (!own_nodes).then(|| list_of.get(&to).copied()).flatten();
+                let at = known.unwrap_or_else(|| {
+                    listed.push(Vec::new());
+                    let at = listed.len() - 1;
+                    for member in ledger.members(to, row.key) {
+                        member_of.entry(member).or_default().push(at);
+                    }
+                    if !own_nodes {
+                        list_of.insert(to, at);
+                    }
+                    at
+                });
+                listed[at].push(wait);
+            }
         }
     }
     let pod_sets = waiting.keys().any(|k| matches!(k, ToKey::PodTokens(_)));
@@ -339,9 +359,14 @@ fn by_ways(ledger: &Ledger, priority: Priority, with_pairs: &Map<RowId, ()>) -> 
             Next::Key(key) => waiting.remove(&key),
             Next::Listed(at) => Some(std::mem::take(&mut listed[at])),
         };
-        for (id, since) in reached.into_iter().flatten() {
-            if !out.contains_key(&id) {
-                queue.push(Reverse((time.max(since), Next::Subject(id))));
+        for wait in reached.into_iter().flatten() {
+            if let Some(pair) = wait.pair
+                && !std::mem::replace(&mut halves[pair], true)
+            {
+                continue;
+            }
+            if !out.contains_key(&wait.subject) {
+                queue.push(Reverse((time.max(wait.since), Next::Subject(wait.subject))));
             }
         }
     }

@@ -212,6 +212,7 @@ impl Ledger {
                     .any(|(_, name, r)| !r.shipped || self.role_is_bound(ns, name));
             if !there {
                 self.blocks.remove(&name);
+                self.escalations.retain(|(of, _), _| *of != name);
                 continue;
             }
             let block = self.count(ns);

@@ -165,6 +165,9 @@ pub struct Edge {
     pub to: To,
     /// It raises no further than this.
     pub cap: Priority,
+    /// It takes this identity too, and raises no further than that one: what may be done as somebody
+    /// is worth what that somebody may do.
+    pub gate: Option<To>,
 }
 
 /// The judgement of one subject on its own.

@@ -135,14 +135,19 @@ impl Run<'_> {
                 edges.extend(reached);
                 continue;
             }
-            let to = names.iter().map(|n| To::User((*n).clone())).chain(
-                groups
-                    .names
-                    .iter()
-                    .filter(|g| &***g != MASTERS)
-                    .map(|g| To::Group(g.clone())),
-            );
-            edges.extend(to.map(|to| self.capped(view, to, worth)));
+            let as_one: Vec<To> = names
+                .iter()
+                .map(|n| To::User((*n).clone()))
+                .chain(
+                    groups
+                        .names
+                        .iter()
+                        .filter(|g| &***g != MASTERS)
+                        .map(|g| To::Group(g.clone())),
+                )
+                .collect();
+            edges.extend(as_one.iter().map(|to| self.capped(view, to.clone(), worth)));
+            edges.extend(Self::gated(&reached, &as_one));
         }
     }
 
@@ -179,6 +184,7 @@ impl Run<'_> {
                 edges.extend(reached);
             } else {
                 edges.extend(named.iter().map(|to| self.capped(view, to.clone(), worth)));
+                edges.extend(Self::gated(&reached, &named));
             }
         }
     }
@@ -248,7 +254,18 @@ impl Run<'_> {
             scope: view.scope.clone(),
             to,
             cap,
+            gate: None,
         }
+    }
+
+    /// What the grants lead to as one of these identities: no further than that identity.
+    fn gated<'a>(reached: &'a [Edge], as_one: &'a [To]) -> impl Iterator<Item = Edge> + 'a {
+        as_one.iter().flat_map(|gate| {
+            reached.iter().map(|edge| Edge {
+                gate: Some(gate.clone()),
+                ..edge.clone()
+            })
+        })
     }
 }
 

@@ -687,6 +687,7 @@ pub(super) fn edge(rule: RuleId, scope: &Scope, to: To) -> Edge {
         scope: scope.clone(),
         to,
         cap: Priority::Critical,
+        gate: None,
     }
 }
 

@@ -1,0 +1,407 @@
+//! The fixpoint of catalogue C.3, kept up to date.
+//!
+//! Each raised subject remembers one edge that holds it up and the subject behind that edge: its
+//! support. When a subject changes, whoever leans on it, directly or through others, falls back to its
+//! own priority first; all that is left standing leans on nothing that changed. Those that fell are then
+//! raised again by what their edges reach, and what rises spreads. So work follows what depends on the
+//! change, and a cycle that has lost its support falls. [`super::graph`] says the same from scratch.
+
+use super::Ledger;
+use super::graph::{keys_of, members_are_listed};
+use super::names::Sym;
+use super::rows::{EdgeRow, SubjectKey, SubjectRow, ToKey};
+use super::table::{Map, RowId};
+use super::{Dirty, subjects};
+use crate::risk::Priority;
+use std::collections::BTreeSet;
+
+/// A set of identities that edges lead to; the nodes of "own" pods differ by whose edge it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct SetKey {
+    to: ToKey,
+    source: Option<RowId>,
+}
+
+/// An edge that waits for a set to rise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Wait {
+    subject: RowId,
+    edge: u32,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Live {
+    waiting: Map<SetKey, Vec<Wait>>,
+    /// Members of the sets that no key of a subject leads to.
+    listed: Map<SetKey, Vec<RowId>>,
+    member_of: Map<RowId, Vec<SetKey>>,
+    /// Subjects by effective priority.
+    levels: [BTreeSet<RowId>; 5],
+    /// Subjects that changed: their own priority, their edges, or the sets they belong to.
+    touched: Dirty<RowId>,
+    /// Members of listed sets may have changed.
+    stale: bool,
+    /// Edges that look at single pods or nodes, so that any pod may matter.
+    pod_edges: usize,
+}
+
+fn looks_at_pods(to: ToKey) -> bool {
+    matches!(
+        to,
+        ToKey::PodTokensOf(..) | ToKey::NodeTokens(..) | ToKey::OwnNodeTokens(_)
+    )
+}
+
+/// The sets an edge waits for: where it leads, and the identity it needs beside.
+fn sets_of(subject: RowId, edge: &EdgeRow) -> impl Iterator<Item = SetKey> {
+    let source = matches!(edge.to, ToKey::OwnNodeTokens(_)).then_some(subject);
+    let gate = edge.gate.map(|to| SetKey { to, source: None });
+    std::iter::once(SetKey {
+        to: edge.to,
+        source,
+    })
+    .chain(gate)
+}
+
+impl Live {
+    /// The subject changed.
+    pub(crate) fn touch(&mut self, id: RowId) {
+        self.touched.insert(id);
+    }
+
+    /// Secrets, accounts or pods changed in a way that listed sets may show.
+    pub(crate) fn lists_changed(&mut self) {
+        self.stale = true;
+    }
+
+    /// A pod changed: only edges that look at single pods or nodes care.
+    pub(crate) fn pod_changed(&mut self) {
+        self.stale |= self.pod_edges > 0;
+    }
+
+    /// Nothing to settle?
+    pub(crate) fn quiet(&self) -> bool {
+        self.touched.is_empty() && !self.stale
+    }
+
+    /// The subject has these edges now instead of those.
+    pub(crate) fn edges_changed(&mut self, id: RowId, before: &[EdgeRow], now: &[EdgeRow]) {
+        for edge in before {
+            self.pod_edges -= usize::from(looks_at_pods(edge.to));
+            for key in sets_of(id, edge) {
+                let Some(list) = self.waiting.get_mut(&key) else {
+                    continue;
+                };
+                list.retain(|w| w.subject != id);
+                if list.is_empty() {
+                    self.waiting.remove(&key);
+                    for member in self.listed.remove(&key).into_iter().flatten() {
+                        if let Some(of) = self.member_of.get_mut(&member) {
+                            of.retain(|k| *k != key);
+                        }
+                    }
+                }
+            }
+        }
+        for (i, edge) in now.iter().enumerate() {
+            self.pod_edges += usize::from(looks_at_pods(edge.to));
+            for key in sets_of(id, edge) {
+                let wait = Wait {
+                    subject: id,
+                    edge: i as u32,
+                };
+                self.waiting.entry(key).or_default().push(wait);
+            }
+        }
+        self.touch(id);
+    }
+
+    /// The subject goes: its number may be another's soon.
+    pub(crate) fn gone(&mut self, id: RowId, row: &SubjectRow, subjects: &subjects::Subjects) {
+        for key in self.sets_with(id, row.key, true, true) {
+            for wait in self.waiting.get(&key).into_iter().flatten() {
+                if subjects
+                    .get(wait.subject)
+                    .is_some_and(|r| leans(r, wait.edge, id))
+                {
+                    self.touched.insert(wait.subject);
+                }
+            }
+        }
+        self.edges_changed(id, &row.edges, &[]);
+        for key in self.member_of.remove(&id).into_iter().flatten() {
+            if let Some(list) = self.listed.get_mut(&key) {
+                list.retain(|m| *m != id);
+            }
+        }
+        self.levels[row.effective as usize].remove(&id);
+        self.touched.remove(&id);
+        self.stale = true;
+    }
+
+    /// The sets a subject belongs to.
+    fn sets_with(&self, id: RowId, key: SubjectKey, exists: bool, lends: bool) -> Vec<SetKey> {
+        let mut out: Vec<SetKey> = self.member_of.get(&id).cloned().unwrap_or_default();
+        keys_of(
+            key,
+            exists,
+            |_| lends,
+            |to| out.push(SetKey { to, source: None }),
+        );
+        out.retain(|key| self.waiting.contains_key(key));
+        out
+    }
+
+    /// Brings the listed sets up to date. Whoever leaned on a member that left is touched; members that
+    /// came are returned, as they may raise who waits.
+    fn list(&mut self, ledger: &Ledger) -> Vec<RowId> {
+        let all = std::mem::take(&mut self.stale);
+        let mut came = Vec::new();
+        let keys: Vec<SetKey> = self
+            .waiting
+            .keys()
+            .filter(|k| members_are_listed(k.to) && (all || !self.listed.contains_key(k)))
+            .copied()
+            .collect();
+        for key in keys {
+            let source = key
+                .source
+                .and_then(|id| ledger.subjects.get(id))
+                .map(|r| r.key);
+            let source = source.unwrap_or(SubjectKey::User(Sym::EMPTY));
+            let now = ledger.members(key.to, source);
+            let before = self.listed.insert(key, now.clone()).unwrap_or_default();
+            for left in before.iter().filter(|m| now.binary_search(m).is_err()) {
+                if let Some(of) = self.member_of.get_mut(left) {
+                    of.retain(|k| *k != key);
+                }
+                for wait in self.waiting.get(&key).into_iter().flatten() {
+                    let row = ledger.subjects.get(wait.subject);
+                    if row.is_some_and(|r| leans(r, wait.edge, *left)) {
+                        self.touched.insert(wait.subject);
+                    }
+                }
+            }
+            for new in now.iter().filter(|m| before.binary_search(m).is_err()) {
+                self.member_of.entry(*new).or_default().push(key);
+                came.push(*new);
+            }
+        }
+        came
+    }
+
+    /// The strongest member of a set beside `but`.
+    fn strongest(&self, ledger: &Ledger, key: SetKey, but: RowId) -> Option<(Priority, RowId)> {
+        let level = |id: RowId| {
+            ledger
+                .subjects
+                .get(id)
+                .map(|r| r.effective)
+                .unwrap_or_default()
+        };
+        let best = |ids: &mut dyn Iterator<Item = RowId>| {
+            ids.filter(|id| *id != but)
+                .map(|id| (level(id), id))
+                .max_by_key(|(p, _)| *p)
+        };
+        let found = |key: SubjectKey| ledger.subjects.find(key);
+        match key.to {
+            to if members_are_listed(to) => {
+                best(&mut self.listed.get(&key).into_iter().flatten().copied())
+            }
+            ToKey::User(name) => best(&mut found(SubjectKey::User(name)).into_iter()),
+            ToKey::Group(name) => best(&mut found(SubjectKey::Group(name)).into_iter()),
+            ToKey::Account(ns, name) | ToKey::Identity(ns, name) if ns != Sym::STAR => {
+                let id = found(SubjectKey::Account(ns, name));
+                best(&mut id.into_iter().filter(|id| belongs(ledger, *id, key.to)))
+            }
+            ToKey::Accounts(ns) | ToKey::Identities(ns) | ToKey::PodTokens(ns)
+                if ns != Sym::STAR =>
+            {
+                let here = ledger.subjects.in_namespace(ns);
+                best(
+                    &mut here
+                        .map(|(id, _)| id)
+                        .filter(|id| belongs(ledger, *id, key.to)),
+                )
+            }
+            to => Priority::RISKY.into_iter().rev().find_map(|p| {
+                let at = &self.levels[p as usize];
+                let id = at
+                    .iter()
+                    .find(|id| **id != but && belongs(ledger, **id, to))?;
+                Some((p, *id))
+            }),
+        }
+    }
+
+    /// What an edge raises its subject to, and by whom.
+    fn reaches(
+        &self,
+        ledger: &Ledger,
+        id: RowId,
+        edge: &EdgeRow,
+    ) -> (Priority, [Option<RowId>; 2]) {
+        let mut level = edge.cap;
+        let mut by = [None; 2];
+        for (slot, key) in by.iter_mut().zip(sets_of(id, edge)) {
+            match self.strongest(ledger, key, id) {
+                Some((p, member)) => {
+                    level = level.min(p);
+                    *slot = Some(member);
+                }
+                None => return (Priority::None, by),
+            }
+        }
+        (level, by)
+    }
+}
+
+/// The subject is held up by this edge and that subject.
+fn leans(row: &SubjectRow, edge: u32, on: RowId) -> bool {
+    row.support
+        .is_some_and(|s| s.edge == edge && s.by.contains(&Some(on)))
+}
+
+fn belongs(ledger: &Ledger, id: RowId, to: ToKey) -> bool {
+    let Some(row) = ledger.subjects.get(id) else {
+        return false;
+    };
+    let SubjectKey::Account(ns, name) = row.key else {
+        return false;
+    };
+    let within = |scope: Sym| scope == Sym::STAR || scope == ns;
+    match to {
+        ToKey::Identities(s) => within(s),
+        ToKey::Identity(s, n) => within(s) && n == name,
+        ToKey::Accounts(s) => within(s) && row.exists,
+        ToKey::Account(s, n) => within(s) && n == name && row.exists,
+        ToKey::PodTokens(s) => within(s) && ledger.lends_token(ns, name),
+        _ => false,
+    }
+}
+
+/// What holds a subject above its own priority.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Support {
+    /// Index among its edges.
+    pub(crate) edge: u32,
+    /// Who is reached, and the identity that is needed beside.
+    pub(crate) by: [Option<RowId>; 2],
+}
+
+/// Brings the effective priorities up to date; returns the subjects looked at with what they had before.
+pub(crate) fn settle(ledger: &mut Ledger) -> Map<RowId, Priority> {
+    let mut live = std::mem::take(&mut ledger.live);
+    let came = live.list(ledger);
+    let mut before: Map<RowId, Priority> = Map::default();
+    let mut set = |ledger: &mut Ledger, live: &mut Live, id: RowId, to, support| {
+        let Some(row) = ledger.subjects.get_mut(id) else {
+            return;
+        };
+        before.entry(id).or_insert(row.effective);
+        live.levels[row.effective as usize].remove(&id);
+        live.levels[to as usize].insert(id);
+        row.effective = to;
+        row.support = support;
+    };
+    // whoever leans on what changed falls to its own priority
+    let mut fallen: Vec<RowId> = Vec::new();
+    let mut seen: Dirty<RowId> = Dirty::default();
+    let mut open: Vec<RowId> = live.touched.drain().collect();
+    while let Some(id) = open.pop() {
+        let Some(row) = ledger.subjects.get(id) else {
+            continue;
+        };
+        if !seen.insert(id) {
+            continue;
+        }
+        fallen.push(id);
+        for key in live.sets_with(id, row.key, true, true) {
+            for wait in live.waiting.get(&key).into_iter().flatten() {
+                let leaning = ledger.subjects.get(wait.subject);
+                if leaning.is_some_and(|r| leans(r, wait.edge, id)) {
+                    open.push(wait.subject);
+                }
+            }
+        }
+    }
+    for id in &fallen {
+        let own = ledger.subjects.get(*id).map(|r| r.own).unwrap_or_default();
+        set(ledger, &mut live, *id, own, None);
+    }
+    // their edges may still reach as far
+    for id in &fallen {
+        let edges = ledger
+            .subjects
+            .get(*id)
+            .map(|r| r.edges.clone())
+            .unwrap_or_default();
+        for (i, edge) in edges.iter().enumerate() {
+            let (level, by) = live.reaches(ledger, *id, edge);
+            if ledger
+                .subjects
+                .get(*id)
+                .is_some_and(|r| level > r.effective)
+            {
+                let support = Support { edge: i as u32, by };
+                set(ledger, &mut live, *id, level, Some(support));
+            }
+        }
+    }
+    // what stands now spreads, the highest first; a set is visited once a level
+    let mut queues: [Vec<RowId>; 5] = Default::default();
+    for id in fallen.into_iter().chain(came) {
+        if let Some(row) = ledger.subjects.get(id) {
+            queues[row.effective as usize].push(id);
+        }
+    }
+    let mut visited: Map<SetKey, Priority> = Map::default();
+    for level in (Priority::Low as usize..=Priority::Critical as usize).rev() {
+        let priority = Priority::ALL[level];
+        let mut next = 0;
+        while next < queues[level].len() {
+            let id = queues[level][next];
+            next += 1;
+            let Some(row) = ledger.subjects.get(id).filter(|r| r.effective == priority) else {
+                continue;
+            };
+            let lends = match row.key {
+                SubjectKey::Account(ns, name) => ledger.lends_token(ns, name),
+                _ => false,
+            };
+            for key in live.sets_with(id, row.key, row.exists, lends) {
+                if visited.get(&key).is_some_and(|p| *p >= priority) {
+                    continue;
+                }
+                visited.insert(key, priority);
+                for wait in live.waiting.get(&key).cloned().unwrap_or_default() {
+                    let Some(row) = ledger.subjects.get(wait.subject) else {
+                        continue;
+                    };
+                    let Some(edge) = row.edges.get(wait.edge as usize).copied() else {
+                        continue;
+                    };
+                    if wait.subject == id || row.effective >= priority.min(edge.cap) {
+                        continue;
+                    }
+                    let (to, by) = match edge.gate {
+                        None => (priority.min(edge.cap), [Some(id), None]),
+                        Some(_) => live.reaches(ledger, wait.subject, &edge),
+                    };
+                    if to > row.effective {
+                        let support = Support {
+                            edge: wait.edge,
+                            by,
+                        };
+                        set(ledger, &mut live, wait.subject, to, Some(support));
+                        queues[to as usize].push(wait.subject);
+                    }
+                }
+            }
+        }
+    }
+    ledger.live = live;
+    before
+}
