@@ -146,7 +146,7 @@ impl Ledger {
         }
         let subject = self.subject(key);
         let all = self.bindings_of(&subject, key);
-        let base = self.covered_base(&subject, &all);
+        let base = self.covered_base(&subject, &all, whole);
         // rules about a binding itself look at harmless roles too
         let about_bindings =
             !matches!(subject, Subject::ServiceAccount { ref name, .. } if name != "default");
@@ -187,7 +187,13 @@ impl Ledger {
     }
 
     /// What the shipped pairs of an open subject give, when others add to it: those ways are answered for.
-    fn covered_base(&self, subject: &Subject, all: &[(RowId, bool)]) -> Option<Assessment> {
+    /// `None` for a subject that nothing else adds to: it is builtin, and its ways are all there are.
+    fn covered_base(
+        &self,
+        subject: &Subject,
+        all: &[(RowId, bool)],
+        whole: &Assessment,
+    ) -> Option<Assessment> {
         let listed: Vec<(RowId, bool)> = all
             .iter()
             .filter(|(b, direct)| {
@@ -209,7 +215,7 @@ impl Ledger {
             return None;
         }
         let base = self.judgement_with(subject, &listed, false).0;
-        (base.own() <= recorded).then_some(base)
+        (base.own() <= recorded && !base.same_power(whole)).then_some(base)
     }
 }
 
@@ -542,6 +548,25 @@ mod tests {
             s.bind("b/secrets", "secrets", &[WHO], &[NOW - 60]);
         });
         assert_eq!(smaller, (Status::Open, OLD));
+    }
+
+    #[test]
+    fn a_way_through_a_builtin_subject_is_as_old_as_that() {
+        const KCM: &str = "system:kube-controller-manager";
+        const WHO: &str = "user:system:kube-controller-manager";
+        let stage = seen_by(|s| {
+            s.role(KCM, &["create | core | serviceaccounts/token"], &[OLD]);
+            s.bind(KCM, KCM, &[WHO], &[OLD]);
+            s.role("reader", &["get | core | pods"], &[OLD]);
+            s.bind("a/reader", "reader", &[WHO], &[NOW - 60]);
+            let impersonate = ["impersonate | core | users | system:kube-controller-manager"];
+            s.role("become", &impersonate, &[OLD]);
+            s.bind("become", "become", &["user:x"], &[OLD + 4]);
+            s.role("admin", ADMIN, &[OLD]);
+            s.bind("x", "admin", &["user:x"], &[NOW - 60]);
+        });
+        assert_eq!(stage.level(WHO).1, Status::Builtin);
+        assert_eq!(stage.since("user:x", Priority::Critical), OLD + 4);
     }
 
     #[test]

@@ -63,13 +63,13 @@ fn run_with(args: &[&str], input: &str) -> Ran {
 }
 
 /// Manifests in a file of their own.
-struct Input {
+pub(crate) struct Input {
     _dir: TempDir,
-    path: PathBuf,
+    pub(crate) path: PathBuf,
 }
 
 impl Input {
-    fn new(text: &str) -> Input {
+    pub(crate) fn new(text: &str) -> Input {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("in.yaml");
         fs::write(&path, text).unwrap();
@@ -90,7 +90,7 @@ impl Input {
     }
 }
 
-fn demo() -> &'static str {
+pub(crate) fn demo() -> &'static str {
     "deploy/demo"
 }
 
@@ -801,13 +801,13 @@ fn reviews_come_in_every_form_and_leave_in_order() {
 // === serve
 
 /// A running server; it ends with the test.
-struct Server {
+pub(crate) struct Server {
     child: Child,
     address: String,
 }
 
 impl Server {
-    fn start(manifests: &Path) -> Server {
+    pub(crate) fn start(manifests: &Path) -> Server {
         Server::with(manifests, &[])
     }
 
@@ -820,7 +820,19 @@ impl Server {
             "--web.listen-address",
             "127.0.0.1:0",
         ];
-        let mut child = command(&[&args, more].concat()).spawn().unwrap();
+        let server = Server::launch(&mut command(&[&args, more].concat()));
+        server.until(Duration::from_secs(20), |s| s.get("/-/ready").0 == 200);
+        server
+    }
+
+    /// On the cluster of a kubeconfig, which may never be ready.
+    pub(crate) fn watch(kubeconfig: &Path) -> Server {
+        let mut command = command(&["--web.listen-address", "127.0.0.1:0"]);
+        Server::launch(command.env("KUBECONFIG", kubeconfig))
+    }
+
+    fn launch(command: &mut Command) -> Server {
+        let mut child = command.spawn().unwrap();
         let stderr = child.stderr.take().unwrap();
         let (found, address) = std::sync::mpsc::channel();
         // reads on to the end, so that the server never waits for a full pipe
@@ -834,12 +846,10 @@ impl Server {
         let address = address
             .recv_timeout(Duration::from_secs(20))
             .expect("the server says where it listens");
-        let server = Server { child, address };
-        server.until(Duration::from_secs(20), |s| s.get("/-/ready").0 == 200);
-        server
+        Server { child, address }
     }
 
-    fn get(&self, path: &str) -> (u16, String) {
+    pub(crate) fn get(&self, path: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream
             .set_read_timeout(Some(Duration::from_secs(20)))
@@ -854,7 +864,7 @@ impl Server {
     }
 
     /// The sum of a family's samples whose labels hold `part`.
-    fn sum(&self, family: &str, part: &str) -> f64 {
+    pub(crate) fn sum(&self, family: &str, part: &str) -> f64 {
         samples(&self.get("/metrics").1)
             .iter()
             .filter(|(s, _)| s.split('{').next() == Some(family) && s.contains(part))
@@ -862,7 +872,8 @@ impl Server {
             .sum()
     }
 
-    fn until(&self, patience: Duration, holds: impl Fn(&Server) -> bool) {
+    #[track_caller]
+    pub(crate) fn until(&self, patience: Duration, holds: impl Fn(&Server) -> bool) {
         let start = Instant::now();
         while !holds(self) {
             assert!(start.elapsed() < patience, "not within {patience:?}");
@@ -879,7 +890,7 @@ impl Drop for Server {
 }
 
 /// Series → value, each line read as the format has it: a line that is none fails.
-fn samples(text: &str) -> BTreeMap<String, String> {
+pub(crate) fn samples(text: &str) -> BTreeMap<String, String> {
     assert!(text.ends_with('\n'));
     let lines = text.lines().filter(|l| !l.starts_with('#'));
     lines

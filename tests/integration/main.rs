@@ -7,6 +7,8 @@
 
 mod cases;
 mod command;
+mod families;
+mod followed;
 mod generated;
 mod http;
 mod incremental;
