@@ -541,6 +541,12 @@ mod tests {
             ),
             (format!("{{id: x, {sev}, anny: []}}"), "anny"),
             (
+                format!(
+                    "{{id: x, {sev}, any: [[{{v: [a], g: [''], r: [a]}}]]}}\n- {{id: x, {sev}, any: [[{{v: [a], g: [''], r: [a]}}]]}}"
+                ),
+                "rule x: is given twice",
+            ),
+            (
                 format!("{{id: y, {sev}, any: [[{{v: [a], g: [''], r: [a]}}]]}}"),
                 "no title",
             ),

@@ -29,7 +29,7 @@ pub(super) fn ledger(source: &SourceArgs) -> Ledger {
         Some(_) => Settings::new(World::Manifests, source.kubernetes_version),
         None => {
             let mut settings = Settings::new(World::Cluster, OLDEST);
-            settings.audiences_of_own_token(cluster::own_audiences());
+            settings.audiences_of_own_token(cluster::own_audiences(source.context.as_deref()));
             settings.pod_grace = POD_GRACE;
             settings
         }

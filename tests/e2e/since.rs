@@ -161,10 +161,6 @@ fn series(samples: &Samples, namespace: &str, name: &str) -> Option<i64> {
     let (series, value) = found.next()?;
     assert_eq!(series.labels.len(), labels.len(), "{series}");
     assert!(found.next().is_none(), "one series for {namespace}/{name}");
-    #[allow(
-        clippy::cast_possible_truncation,
-        reason = "Unix seconds of this century"
-    )]
     Some(value as i64)
 }
 
@@ -531,4 +527,24 @@ fn what_rests_on_an_implicit_group_has_the_groups_series_alone() {
     ];
     let since = samples.sum(SINCE, &labels);
     near("the group's", since as i64, before, now());
+}
+
+#[test]
+fn the_self_check_runs_after_the_start_and_agrees() {
+    let running = exporter();
+    let last = "rbac_exporter_selfcheck_last_run_timestamp_seconds";
+    let started = now();
+    eventually("the self-check has run", Duration::from_secs(10), || {
+        let at = running.scrape().sum(last, &[]);
+        if at > 0.0 {
+            near("its time", at as i64, started, now());
+            Ok(())
+        } else {
+            Err("not yet".to_owned())
+        }
+    });
+    let samples = running.scrape();
+    let differences = "rbac_exporter_selfcheck_differences";
+    assert_eq!(samples.select(differences, &[]).count(), 1);
+    assert_eq!(samples.sum(differences, &[]), 0.0);
 }

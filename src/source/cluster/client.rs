@@ -68,23 +68,28 @@ fn origin(context: Option<&str>, variable: Option<&OsStr>, account: bool) -> Ori
     }
 }
 
+/// Will the client speak for the account mounted into the pod, to the cluster that the pod is in?
+pub(super) fn as_own_account(context: Option<&str>) -> bool {
+    let variable = std::env::var_os("KUBECONFIG");
+    let account = Path::new(ACCOUNT).join("token").exists();
+    origin(context, variable.as_deref(), account) == Origin::Account
+}
+
 /// Makes the client: from the kubeconfig if `context` is given or `KUBECONFIG` is set, else from the
 /// pod's own account if its files are there, else from the default kubeconfig.
 pub async fn connect(context: Option<&str>) -> Result<Client, ConnectError> {
-    let variable = std::env::var_os("KUBECONFIG");
-    let account = Path::new(ACCOUNT).join("token").exists();
-    let config = match origin(context, variable.as_deref(), account) {
-        Origin::Account => Config::incluster().map_err(|error| ConnectError::Account {
+    let config = if as_own_account(context) {
+        Config::incluster().map_err(|error| ConnectError::Account {
             cause: chain(&error),
-        })?,
-        Origin::Kubeconfig => {
-            let options = KubeConfigOptions {
-                context: context.map(str::to_owned),
-                ..KubeConfigOptions::default()
-            };
-            let config = Config::from_kubeconfig(&options).await;
-            config.map_err(|error| kubeconfig_error(context, variable.as_deref(), &error))?
-        }
+        })?
+    } else {
+        let options = KubeConfigOptions {
+            context: context.map(str::to_owned),
+            ..KubeConfigOptions::default()
+        };
+        let variable = std::env::var_os("KUBECONFIG");
+        let config = Config::from_kubeconfig(&options).await;
+        config.map_err(|error| kubeconfig_error(context, variable.as_deref(), &error))?
     };
     connect_with(config)
 }

@@ -3,6 +3,7 @@
 //! They are published nowhere else. A projected token without an audience is issued for the API
 //! server's own (`--api-audiences`), so its `aud` claim is the list (catalogue D.2).
 
+use super::client::as_own_account;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde::Deserialize;
@@ -21,10 +22,12 @@ enum Audiences {
     Several(Vec<String>),
 }
 
-/// The audiences of the mounted token; none outside a cluster.
-pub fn own_audiences() -> Vec<String> {
-    std::fs::read_to_string(TOKEN)
-        .ok()
+/// The audiences of the mounted token; none outside a cluster, and none when the exporter looks at
+/// another cluster than that of the token, whose audiences say nothing there.
+pub fn own_audiences(context: Option<&str>) -> Vec<String> {
+    as_own_account(context)
+        .then(|| std::fs::read_to_string(TOKEN).ok())
+        .flatten()
         .and_then(|t| audiences(&t))
         .unwrap_or_default()
 }
