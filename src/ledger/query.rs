@@ -4,9 +4,8 @@
 use super::Ledger;
 use super::graph::{self, Effective};
 use super::names::Sym;
-use super::rows::{EdgeRow, SubjectKey, ToKey};
+use super::rows::{SubjectKey, ToKey};
 use super::settle;
-use super::subjects::namespace_of;
 use super::table::{Map, RowId};
 use crate::object::{Origin, Pod, SecretSource, Subject, Workload};
 use crate::rbac::{MASTERS, Names, Permission, Reach, Target, Vocabulary, implicit_groups};
@@ -982,29 +981,4 @@ fn allowed_by(grant: &Grant, subject: &Subject) -> String {
         role_kind(grant),
         grant.role
     )
-}
-
-/// Edges of a subject, for tests and explanations.
-impl Ledger {
-    /// Rules and scopes of a subject's edges.
-    pub fn edges_of(&self, subject: &Subject) -> Vec<(String, String)> {
-        let row = self
-            .key_of(subject)
-            .and_then(|k| self.subjects.find(k))
-            .and_then(|id| self.subjects.get(id));
-        let text = |e: &EdgeRow| {
-            (
-                self.catalogue.rule(e.rule).id.clone(),
-                self.names.text(e.scope).to_string(),
-            )
-        };
-        row.map(|r| r.edges.iter().map(text).collect())
-            .unwrap_or_default()
-    }
-
-    /// The namespace a subject is counted in.
-    pub fn counted_in(&self, subject: &Subject) -> Option<&str> {
-        self.key_of(subject)
-            .map(|k| &**self.names.text(namespace_of(k)))
-    }
 }

@@ -678,11 +678,6 @@ impl Ledger {
         };
         n as u64
     }
-
-    /// Namespaces that have a block, `""` included.
-    pub fn namespace_names(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.blocks.keys()
-    }
 }
 
 /// Cuts a list to its first `limit` items by a key, keeping its order; returns how many went.

@@ -15,5 +15,6 @@ mod incremental;
 mod layers;
 mod manifests;
 mod places;
+mod questions;
 mod standin;
 mod watch;
