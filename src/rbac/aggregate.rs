@@ -100,6 +100,8 @@ mod tests {
                 false,
             ),
             (expression("In", &["1", "3"]), true, false),
+            (expression("In", &["3"]), false, false),
+            (expression("NotIn", &["3"]), true, true),
             (expression("NotIn", &["1"]), false, true),
             (expression("Exists", &[]), true, false),
             (expression("DoesNotExist", &[]), false, true),

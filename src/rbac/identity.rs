@@ -61,3 +61,52 @@ pub fn members_of(group: &str) -> Members {
             .map_or(Members::None, |ns| Members::AccountsOf(ns.to_owned())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_that_an_identity_certainly_has() {
+        for (subject, expected) in [
+            (
+                "sa:app/web",
+                &[
+                    "system:authenticated",
+                    "system:serviceaccounts",
+                    "system:serviceaccounts:app",
+                ][..],
+            ),
+            ("user:ann", &["system:authenticated"]),
+            ("user:system:anonymous", &["system:unauthenticated"]),
+            ("group:devs", &["system:authenticated"]),
+            ("group:system:serviceaccounts", &["system:authenticated"]),
+            (
+                "group:system:serviceaccounts:app",
+                &["system:authenticated", "system:serviceaccounts"],
+            ),
+            ("group:system:authenticated", &[]),
+            ("group:system:unauthenticated", &[]),
+        ] {
+            let of = Subject::parse(subject).unwrap();
+            assert_eq!(implicit_groups(&of), expected, "{subject}");
+        }
+    }
+
+    #[test]
+    fn who_has_a_group_is_the_inverse() {
+        for (group, expected) in [
+            ("system:authenticated", Members::Authenticated),
+            ("system:unauthenticated", Members::Anonymous),
+            ("system:serviceaccounts", Members::Accounts),
+            (
+                "system:serviceaccounts:app",
+                Members::AccountsOf("app".into()),
+            ),
+            ("system:masters", Members::None),
+            ("devs", Members::None),
+        ] {
+            assert_eq!(members_of(group), expected, "{group}");
+        }
+    }
+}
