@@ -6,7 +6,7 @@ use crate::clock;
 use crate::export::http::{self, Limits, ListenAddress, Listener};
 use crate::export::metrics::About;
 use crate::export::site::{Pages, Shared};
-use crate::ledger::{Change, Snapshot};
+use crate::ledger::{Change, Snapshot, WatchEvent};
 use crate::object::Resource;
 use crate::risk::{Priority, Status};
 use crate::source::manifests::Manifests;
@@ -287,7 +287,14 @@ async fn follow_manifests(
                     tracing::info!("manifests can be read again");
                     failing = false;
                 }
-                for change in read.into_iter().flatten() {
+                // read, changed or not: that is the activity of this source
+                let at = clock::now();
+                let heard = Resource::ALL.into_iter().map(|resource| Change::Watch {
+                    resource,
+                    event: WatchEvent::Activity,
+                    at,
+                });
+                for change in read.into_iter().flatten().chain(heard) {
                     if changes.send(change).await.is_err() {
                         return;
                     }
