@@ -7,6 +7,7 @@ use crate::object::Subject;
 use crate::rbac::{Target, implicit_groups};
 use crate::risk::Catalogue;
 use crate::source::yaml::{self, Body, Documents};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -221,7 +222,15 @@ struct UrlAttributes {
 struct Document {
     kind: String,
     spec: Option<Spec>,
-    items: Option<Vec<Document>>,
+    items: Option<Vec<Item>>,
+}
+
+/// One of a List. What does not decode must not take its siblings along.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+enum Item {
+    Review(Box<Document>),
+    Odd(IgnoredAny),
 }
 
 #[derive(Debug, Serialize)]
@@ -282,7 +291,14 @@ fn read(path: &Path) -> Result<Vec<Review>, Failure> {
 
 fn flatten(document: Document, line: u32, out: &mut Vec<Review>) {
     if let Some(items) = document.items {
-        items.into_iter().for_each(|item| flatten(item, line, out));
+        for (i, item) in items.into_iter().enumerate() {
+            match item {
+                Item::Review(review) => flatten(*review, line, out),
+                Item::Odd(_) => out.push(Err(format!(
+                    "line {line}: items[{i}] cannot be read as a SubjectAccessReview"
+                ))),
+            }
+        }
         return;
     }
     out.push(match (document.kind.as_str(), document.spec) {

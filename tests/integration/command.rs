@@ -740,6 +740,32 @@ fn verdicts(ran: &Ran) -> Vec<Option<bool>> {
 }
 
 #[test]
+fn an_odd_item_of_a_list_of_reviews_takes_no_other_along() {
+    let good = r#"{"kind":"SubjectAccessReview","spec":{"groups":["system:masters"],"nonResourceAttributes":{"verb":"get","path":"/x"}}}"#;
+    // JSON is YAML too: with a comment before it, it is read as that
+    for before in ["", "# as YAML\n---\n"] {
+        let list = format!(
+            r#"{before}{{"kind":"List","items":[3,{good},{{"spec":{{"user":[]}}}},null,{good}]}}"#
+        );
+        let args = ["can-i", "--source.manifests", demo(), "--reviews", "-"];
+        let ran = run_with(&args, &list);
+        assert_eq!(ran.code, 0, "{}", ran.out);
+        let allowed: Vec<bool> = ran
+            .out
+            .lines()
+            .map(|line| {
+                let answer: Value = serde_json::from_str(line).unwrap();
+                let status = &answer["status"];
+                let allowed = status["allowed"].as_bool().unwrap();
+                assert_eq!(allowed, status["evaluationError"].is_null(), "{line}");
+                allowed
+            })
+            .collect();
+        assert_eq!(allowed, [false, true, false, false, true]);
+    }
+}
+
+#[test]
 fn reviews_come_in_every_form_and_leave_in_order() {
     let powers = powers();
     let path = powers.path.to_str().unwrap();
