@@ -2,7 +2,7 @@
 
 use crate::export::http::ListenAddress;
 use crate::log::{LogFormat, LogLevel};
-use crate::rbac::{NEWEST, ServerVersion};
+use crate::rbac::{NEWEST, OLDEST, ServerVersion};
 use crate::risk::Priority;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -241,8 +241,11 @@ pub enum RulesCommand {
     },
 }
 
+/// A version whose default roles and rules are not known would be judged by those of another one.
 fn version(text: &str) -> Result<ServerVersion, String> {
-    ServerVersion::parse(text).ok_or_else(|| "write it as 1.37".to_owned())
+    ServerVersion::parse(text)
+        .filter(|version| (OLDEST..=NEWEST).contains(version))
+        .ok_or_else(|| format!("write a version from {OLDEST} to {NEWEST}"))
 }
 
 fn path(text: &str) -> Result<String, String> {
@@ -293,6 +296,8 @@ mod tests {
             &["x", "can-i", "get", "pods"],
             &["x", "can-i", "get", "pods", "--as", "a", "--reviews", "-"],
             &["x", "--kubernetes.version", "new"],
+            &["x", "--kubernetes.version", "1.32"],
+            &["x", "--kubernetes.version", "2.0"],
             &["x", "--web.telemetry-path", "metrics"],
             &["x", "scan", "--fail-on", "none"],
             &["x", "scan", "--web.telemetry-path", "/a"],

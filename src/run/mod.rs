@@ -71,6 +71,12 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
             "the --web flags are for serve; leave them out here".into(),
         ));
     }
+    // clap does not see a conflict of flags before and behind the command
+    if source.manifests.is_some() && source.context.is_some() {
+        return Err(Failure::Usage(
+            "--source.manifests needs no cluster and --kube.context names one; leave one of them out".into(),
+        ));
+    }
     match command.unwrap_or(Command::Serve(ServeArgs::default())) {
         Command::Serve(args) => serve::run(&source, args.or(serve)),
         Command::Scan(args) => scan::run(&source, &args),

@@ -482,7 +482,18 @@ fn wrong_usage_is_exit_2_and_says_what_to_do() {
         (&["scan", "chart.yaml"], "--source.manifests <PATH>"),
         (&["scna"], "'scan'"),
         (&["--source.manifest", "x"], "'--source.manifests'"),
-        (&["--kubernetes.version", "new", "scan"], "write it as 1.37"),
+        (
+            &["--kubernetes.version", "new", "scan"],
+            "write a version from 1.33 to 1.37",
+        ),
+        (
+            &["--kubernetes.version", "1.30", "scan"],
+            "write a version from 1.33 to 1.37",
+        ),
+        (
+            &["--kube.context", "c", "scan", "--source.manifests", "-"],
+            "leave one of them out",
+        ),
         (&["--web.listen-address", "here"], "write :PORT"),
         (&["--web.telemetry-path", "metrics"], "such as /metrics"),
         (

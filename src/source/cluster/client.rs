@@ -127,7 +127,8 @@ fn kubeconfig_error(
             Some(context) => format!("context {context:?} of {file}"),
             None => file,
         },
-        cause: chain(error),
+        // the parser draws the place below its sentence, which has the line already
+        cause: chain(error).lines().next().unwrap_or_default().to_owned(),
         advice: match (context, variable) {
             (Some(_), _) => "see `kubectl config get-contexts` for the contexts there are",
             (None, Some(_)) => {
@@ -171,5 +172,8 @@ mod tests {
         );
         assert!(text(None, Some(OsStr::new("/x"))).contains("/x (from KUBECONFIG)"));
         assert!(text(None, None).contains("--source.manifests"));
+        let broken = kube::config::Kubeconfig::from_yaml("clusters:\n- cluster: [\n").unwrap_err();
+        let text = kubeconfig_error(None, None, &broken).to_string();
+        assert!(text.contains("line 2") && !text.contains('\n'), "{text}");
     }
 }
