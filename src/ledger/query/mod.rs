@@ -1,0 +1,29 @@
+//! What people ask of the ledger: reports, explanations, `can-i`. Everything here is worked out from the
+//! rows when asked; nothing of it is kept.
+
+mod can_i;
+mod cut;
+mod paths;
+mod pods;
+mod roles;
+mod subjects;
+
+pub use can_i::{Attributes, Question, Verdict};
+pub use pods::{PodView, SecretView, TokenSource, TokenView};
+pub use roles::{BindingView, RoleView};
+pub use subjects::{FindingView, Grant, PathStep, SubjectView};
+
+use super::graph::Effective;
+use super::rows::ToKey;
+use super::table::{Map, RowId};
+use std::cell::{OnceCell, RefCell};
+
+/// What is worked out once and used for every subject of one report.
+#[derive(Default)]
+struct Asked {
+    /// Members of sets, strongest first.
+    strongest: RefCell<Map<ToKey, Vec<RowId>>>,
+    /// The fixpoint from scratch: which of several supports a path shows does not depend on the order
+    /// in which things were seen, so that replicas and restarts show the same.
+    supports: OnceCell<Vec<Effective>>,
+}
