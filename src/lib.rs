@@ -30,3 +30,4 @@ pub mod rbac;
 pub mod risk;
 pub mod run;
 pub mod source;
+mod spelling;

@@ -492,9 +492,9 @@ impl Report {
     /// Of the ledger as it stands.
     pub fn of(ledger: &Ledger) -> Report {
         let subjects: Vec<SubjectEntry> =
-            ledger.subject_views().iter().map(subject_entry).collect();
-        let pods: Vec<PodEntry> = ledger.pod_views().iter().map(pod_entry).collect();
-        let bindings = ledger.binding_views();
+            ledger.subject_views().map(|v| subject_entry(&v)).collect();
+        let pods: Vec<PodEntry> = ledger.pod_views().map(|v| pod_entry(&v)).collect();
+        let bindings: Vec<BindingView> = ledger.binding_views().collect();
         let mut problems = ledger.problems();
         problems.extend(
             bindings
@@ -527,7 +527,7 @@ impl Report {
             },
             subjects,
             pods,
-            roles: ledger.role_views().iter().map(role_entry).collect(),
+            roles: ledger.role_views().map(|v| role_entry(&v)).collect(),
             bindings: bindings.iter().map(binding_entry).collect(),
         }
     }

@@ -1,7 +1,7 @@
 //! The truth tables `tests/fixtures/risk-cases.yaml` and `own-cases.yaml`: every case is built into
 //! objects and judged.
 
-use rbac_exporter::ledger::{Change, Ledger, Settings, World};
+use rbac_exporter::ledger::{Change, Ledger, PodView, Settings, World};
 use rbac_exporter::object::{
     Binding, LabelRequirement, LabelSelector, Meta, Object, Phase, Pod, PolicyRule, ProjectedToken,
     Resource, Role, RoleRef, SecretSource, SecretUse, ServiceAccount, Subject,
@@ -422,7 +422,7 @@ fn differences(case: &Case, world: World) -> Vec<String> {
             out.push(format!("{name} rises without a path"));
         }
     }
-    let pods = ledger.pod_views();
+    let pods: Vec<PodView> = ledger.pod_views().collect();
     for (at, expect) in &case.expect.pods {
         let Some(pod) = pods
             .iter()

@@ -522,10 +522,10 @@ fn seen(ledger: &mut Ledger) -> Seen {
     ledger.advance(LATER);
     ledger.settle();
     Seen {
-        subjects: ledger.subject_views(),
-        pods: ledger.pod_views(),
-        roles: ledger.role_views(),
-        bindings: ledger.binding_views(),
+        subjects: ledger.subject_views().collect(),
+        pods: ledger.pod_views().collect(),
+        roles: ledger.role_views().collect(),
+        bindings: ledger.binding_views().collect(),
         judged: ledger.snapshot().judged,
     }
 }

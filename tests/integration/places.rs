@@ -50,7 +50,7 @@ fn unbind(ledger: &mut Ledger, name: &str) {
 }
 
 fn binding_priority(ledger: &Ledger, namespace: &str, name: &str) -> Priority {
-    let mut views = ledger.binding_views().into_iter();
+    let mut views = ledger.binding_views();
     let found = views.find(|b| b.namespace == namespace && b.name == name);
     found.unwrap().priority
 }
@@ -74,7 +74,7 @@ fn a_cluster_role_that_binds_roles_gives_what_the_roles_of_the_place_give() {
     assert_eq!(binding_priority(&l, "weak", "b"), Priority::Low);
     let u = l.explain(&Subject::user("u")).unwrap();
     assert_eq!((u.own, u.findings.len()), (Priority::High, 4), "{u:?}");
-    let binder = l.role_views().into_iter().find(|r| r.name == "binder");
+    let binder = l.role_views().find(|r| r.name == "binder");
     assert_eq!(binder.unwrap().priority, Priority::High);
 
     role(&mut l, "weak/more", &["create | core | pods"]);

@@ -2,6 +2,7 @@
 
 use super::super::Ledger;
 use super::super::names::Sym;
+use super::super::table::RowId;
 use crate::object::{Pod, SecretSource, Workload};
 use crate::risk::{Priority, Status};
 
@@ -64,70 +65,73 @@ pub struct PodView {
 }
 
 impl Ledger {
-    /// Every pod, by namespace and name.
-    pub fn pod_views(&self) -> Vec<PodView> {
-        let mut out = Vec::with_capacity(self.pods.iter().count());
-        for (_, ns, name, row) in self.pods.iter() {
-            let text = |sym: Sym| self.names.text(sym).to_string();
-            let texts = |list: &[Sym]| list.iter().map(|s| text(*s)).collect::<Vec<_>>();
-            let (priority, status) = self.pod_level(ns, row);
-            let mut tokens: Vec<TokenView> = Vec::new();
-            let mut containers: Vec<String> = row
-                .shape
-                .tokens
-                .iter()
-                .filter(|t| t.accepted && row.shape.account != Sym::EMPTY)
-                .flat_map(|t| texts(&t.containers))
-                .collect();
-            if !containers.is_empty() {
-                containers.sort();
-                containers.dedup();
-                tokens.push(TokenView {
-                    account: text(row.shape.account),
-                    source: TokenSource::Projected,
-                    containers,
-                });
-            }
-            for secret in &row.shape.secrets {
-                for owner in self.secret_owners_of(ns, secret.name) {
-                    tokens.push(TokenView {
-                        account: text(owner),
-                        source: match secret.source {
-                            SecretSource::Volume => TokenSource::SecretVolume,
-                            SecretSource::Env => TokenSource::SecretEnv,
-                        },
-                        containers: texts(&secret.containers),
-                    });
-                }
-            }
-            // a Secret's owners come in no order
-            tokens.sort_by(|a, b| (&a.account, a.source as u8).cmp(&(&b.account, b.source as u8)));
-            out.push(PodView {
-                namespace: text(ns),
-                name: text(name),
-                phase: row.phase,
-                predicted: row.shape.predicted,
-                priority,
-                status,
-                tokens,
-                workload: row.shape.workload.map(|(kind, name)| Workload {
-                    kind: text(kind),
-                    name: text(name),
-                }),
-                node: text(row.node),
-                escapes: Pod::escape_words(row.shape.escape).collect(),
-                secrets: row
-                    .shape
-                    .secrets
-                    .iter()
-                    .map(|s| SecretView {
-                        name: text(s.name),
-                        source: s.source,
-                    })
-                    .collect(),
+    /// Every pod, by namespace and name; each is worked out when the iterator comes to it.
+    pub fn pod_views(&self) -> impl Iterator<Item = PodView> {
+        let mut ids: Vec<RowId> = self.pods.iter().map(|(id, ..)| id).collect();
+        ids.sort_unstable_by(|a, b| self.by_name(&self.pods, *a, *b));
+        ids.into_iter().filter_map(|id| self.pod_view(id))
+    }
+
+    pub(super) fn pod_view(&self, id: RowId) -> Option<PodView> {
+        let row = self.pods.get(id)?;
+        let (ns, name) = self.pods.key(id);
+        let text = |sym: Sym| self.names.text(sym).to_string();
+        let texts = |list: &[Sym]| list.iter().map(|s| text(*s)).collect::<Vec<_>>();
+        let (priority, status) = self.pod_level(ns, row);
+        let mut tokens: Vec<TokenView> = Vec::new();
+        let mut containers: Vec<String> = row
+            .shape
+            .tokens
+            .iter()
+            .filter(|t| t.accepted && row.shape.account != Sym::EMPTY)
+            .flat_map(|t| texts(&t.containers))
+            .collect();
+        if !containers.is_empty() {
+            containers.sort();
+            containers.dedup();
+            tokens.push(TokenView {
+                account: text(row.shape.account),
+                source: TokenSource::Projected,
+                containers,
             });
         }
-        out.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
-        out
+        for secret in &row.shape.secrets {
+            for owner in self.secret_owners_of(ns, secret.name) {
+                tokens.push(TokenView {
+                    account: text(owner),
+                    source: match secret.source {
+                        SecretSource::Volume => TokenSource::SecretVolume,
+                        SecretSource::Env => TokenSource::SecretEnv,
+                    },
+                    containers: texts(&secret.containers),
+                });
+            }
+        }
+        // a Secret's owners come in no order
+        tokens.sort_by(|a, b| (&a.account, a.source as u8).cmp(&(&b.account, b.source as u8)));
+        Some(PodView {
+            namespace: text(ns),
+            name: text(name),
+            phase: row.phase,
+            predicted: row.shape.predicted,
+            priority,
+            status,
+            tokens,
+            workload: row.shape.workload.map(|(kind, name)| Workload {
+                kind: text(kind),
+                name: text(name),
+            }),
+            node: text(row.node),
+            escapes: Pod::escape_words(row.shape.escape).collect(),
+            secrets: row
+                .shape
+                .secrets
+                .iter()
+                .map(|s| SecretView {
+                    name: text(s.name),
+                    source: s.source,
+                })
+                .collect(),
+        })
     }
 }

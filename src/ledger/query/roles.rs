@@ -2,8 +2,10 @@
 
 use super::super::Ledger;
 use super::super::names::Sym;
+use super::super::table::{RowId, Table};
 use crate::object::{Origin, Subject};
 use crate::risk::{Priority, Status};
+use std::cmp::Ordering;
 
 /// A role, judged.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,84 +64,95 @@ pub struct BindingView {
 }
 
 impl Ledger {
-    /// Every role of the input, and the shipped ones that something refers to, by kind, namespace, name.
-    pub fn role_views(&self) -> Vec<RoleView> {
-        let mut out = Vec::new();
-        for (id, ns, name, row) in self.roles.iter() {
-            let bound = self.role_is_bound(ns, name);
-            if row.shipped && !bound {
-                continue;
-            }
-            let (priority, status) = self.role_level(id);
-            let mut places: Vec<Option<Sym>> = self
-                .bindings_to(id)
-                .iter()
-                .map(|b| Some(self.bindings.key(*b).0).filter(|ns| *ns != Sym::EMPTY))
-                .collect();
-            if places.is_empty() {
-                places.push(Some(ns).filter(|ns| *ns != Sym::EMPTY));
-            }
-            places.sort_unstable();
-            places.dedup();
-            let mut findings: Vec<(String, String, Priority)> = places
-                .into_iter()
-                .flat_map(|place| self.alone_at(id, place).findings)
-                .map(|f| {
-                    let rule = self.catalogue.rule(f.rule).id.clone();
-                    (rule, f.scope.as_str().to_owned(), f.priority)
-                })
-                .collect();
-            findings.sort();
-            findings.dedup();
-            out.push(RoleView {
-                cluster: ns == Sym::EMPTY,
-                namespace: self.names.text(ns).to_string(),
-                name: self.names.text(name).to_string(),
-                shipped: row.shipped,
-                priority,
-                potential: row.gives[0],
-                bound,
-                status,
-                wildcard_rules: row.wildcards.len(),
-                findings,
-                transient: row.transient,
-                origin: Self::origin_of(&row.origin).cloned(),
-            });
-        }
-        out.sort_by(|a, b| {
-            (!a.cluster, &a.namespace, &a.name).cmp(&(!b.cluster, &b.namespace, &b.name))
-        });
-        out
+    /// Every role of the input, and the shipped ones that something refers to, by kind, namespace, name;
+    /// each is worked out when the iterator comes to it.
+    pub fn role_views(&self) -> impl Iterator<Item = RoleView> {
+        let mut ids: Vec<RowId> = self.listed_roles().collect();
+        ids.sort_unstable_by(|a, b| self.by_name(&self.roles, *a, *b));
+        ids.into_iter().filter_map(|id| self.role_view(id))
     }
 
-    /// Every binding, by kind, namespace, name.
-    pub fn binding_views(&self) -> Vec<BindingView> {
-        let mut out = Vec::new();
-        for (id, ns, name, row) in self.bindings.iter() {
-            let (priority, status) = self.binding_level(id);
-            let (role_missing, account_missing) = self.dangling(id);
-            out.push(BindingView {
-                namespace: self.names.text(ns).to_string(),
-                name: self.names.text(name).to_string(),
-                cluster_role: row.cluster_role,
-                role: self.names.text(row.role).to_string(),
-                subjects: row.subjects.iter().map(|k| self.subject(*k)).collect(),
-                priority,
-                status,
-                role_missing,
-                account_missing,
-                transient: row.transient,
-                origin: Self::origin_of(&row.origin).cloned(),
-            });
+    /// Those of the input, and the shipped ones that something refers to.
+    pub(super) fn listed_roles(&self) -> impl Iterator<Item = RowId> {
+        let rows = self.roles.iter();
+        rows.filter(|(_, ns, name, row)| !row.shipped || self.role_is_bound(*ns, *name))
+            .map(|(id, ..)| id)
+    }
+
+    pub(super) fn role_view(&self, id: RowId) -> Option<RoleView> {
+        let row = self.roles.get(id)?;
+        let (ns, name) = self.roles.key(id);
+        let (priority, status) = self.role_level(id);
+        let mut places: Vec<Option<Sym>> = self
+            .bindings_to(id)
+            .iter()
+            .map(|b| Some(self.bindings.key(*b).0).filter(|ns| *ns != Sym::EMPTY))
+            .collect();
+        if places.is_empty() {
+            places.push(Some(ns).filter(|ns| *ns != Sym::EMPTY));
         }
-        out.sort_by(|a, b| {
-            (!a.namespace.is_empty(), &a.namespace, &a.name).cmp(&(
-                !b.namespace.is_empty(),
-                &b.namespace,
-                &b.name,
-            ))
-        });
-        out
+        places.sort_unstable();
+        places.dedup();
+        let mut findings: Vec<(String, String, Priority)> = places
+            .into_iter()
+            .flat_map(|place| self.alone_at(id, place).findings)
+            .map(|f| {
+                let rule = self.catalogue.rule(f.rule).id.clone();
+                (rule, f.scope.as_str().to_owned(), f.priority)
+            })
+            .collect();
+        findings.sort();
+        findings.dedup();
+        Some(RoleView {
+            cluster: ns == Sym::EMPTY,
+            namespace: self.names.text(ns).to_string(),
+            name: self.names.text(name).to_string(),
+            shipped: row.shipped,
+            priority,
+            potential: row.gives[0],
+            bound: self.role_is_bound(ns, name),
+            status,
+            wildcard_rules: row.wildcards.len(),
+            findings,
+            transient: row.transient,
+            origin: Self::origin_of(&row.origin).cloned(),
+        })
+    }
+
+    /// Every binding, by kind, namespace, name; each is worked out when the iterator comes to it.
+    pub fn binding_views(&self) -> impl Iterator<Item = BindingView> {
+        let mut ids: Vec<RowId> = self.bindings.iter().map(|(id, ..)| id).collect();
+        ids.sort_unstable_by(|a, b| self.by_name(&self.bindings, *a, *b));
+        ids.into_iter().filter_map(|id| self.binding_view(id))
+    }
+
+    pub(super) fn binding_view(&self, id: RowId) -> Option<BindingView> {
+        let row = self.bindings.get(id)?;
+        let (ns, name) = self.bindings.key(id);
+        let (priority, status) = self.binding_level(id);
+        let (role_missing, account_missing) = self.dangling(id);
+        Some(BindingView {
+            namespace: self.names.text(ns).to_string(),
+            name: self.names.text(name).to_string(),
+            cluster_role: row.cluster_role,
+            role: self.names.text(row.role).to_string(),
+            subjects: row.subjects.iter().map(|k| self.subject(*k)).collect(),
+            priority,
+            status,
+            role_missing,
+            account_missing,
+            transient: row.transient,
+            origin: Self::origin_of(&row.origin).cloned(),
+        })
+    }
+
+    /// By namespace and name; as the namespace of cluster-scoped objects is empty, also by kind.
+    pub(super) fn by_name<R>(&self, table: &Table<R>, a: RowId, b: RowId) -> Ordering {
+        let text = |id: RowId| {
+            let (namespace, name) = table.key(id);
+            (self.names.text(namespace), self.names.text(name))
+        };
+        text(a).cmp(&text(b))
     }
 
     /// Namespaces as contract §1 counts them, `""` included.

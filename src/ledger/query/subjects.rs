@@ -72,18 +72,13 @@ pub struct SubjectView {
 }
 
 impl Ledger {
-    /// Every subject, by kind, namespace and name.
-    pub fn subject_views(&self) -> Vec<SubjectView> {
+    /// Every subject, by kind, namespace and name; each is worked out when the iterator comes to it.
+    pub fn subject_views(&self) -> impl Iterator<Item = SubjectView> {
         let asked = Asked::default();
-        let mut keys: Vec<(SubjectKey, Subject)> = self
-            .subjects
-            .iter()
-            .map(|(_, r)| (r.key, self.subject(r.key)))
-            .collect();
-        keys.sort_by(|a, b| a.1.cmp(&b.1));
+        let mut keys: Vec<SubjectKey> = self.subjects.iter().map(|(_, r)| r.key).collect();
+        keys.sort_unstable_by(|a, b| self.order(*a, *b));
         keys.into_iter()
-            .filter_map(|(key, _)| self.subject_view(key, &asked))
-            .collect()
+            .filter_map(move |key| self.subject_view(key, &asked))
     }
 
     /// One subject, if there is such a one.

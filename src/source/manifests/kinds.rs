@@ -1,8 +1,8 @@
 //! Which documents are read, which are passed over, and which look like a mistake.
 
 use crate::object::Resource;
-use crate::source::fields::nearest;
 use crate::source::slim::{RBAC_GROUP, Wanted};
+use crate::spelling::nearest;
 
 /// What to do with an object, by its apiVersion and kind.
 #[derive(Debug, PartialEq, Eq)]
