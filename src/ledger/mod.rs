@@ -17,6 +17,7 @@ mod change;
 mod graph;
 mod live;
 mod names;
+mod policy;
 mod query;
 mod rows;
 mod selfcheck;
@@ -30,6 +31,7 @@ mod tally;
 mod watch;
 
 pub use change::{Change, FaultReason, ObjectRef, Problem, Severity, WatchEvent};
+pub use policy::Policy;
 pub use query::{
     Attributes, BindingView, FindingView, Grant, PathStep, PodView, Question, RoleView, SecretView,
     SubjectView, TokenSource, TokenView, Verdict,
@@ -73,10 +75,6 @@ pub struct Settings {
     /// For this long after the last live pod of an account has gone, edges through pods still lead to
     /// it, so that priorities do not flap with every rollout. Seconds.
     pub pod_grace: i64,
-    /// Priorities that get a series a subject and workload.
-    pub detail: Vec<Priority>,
-    /// Most series of one detail family.
-    pub detail_limit: usize,
 }
 
 impl Settings {
@@ -98,8 +96,6 @@ impl Settings {
             version,
             audiences: vec![Settings::DEFAULT_AUDIENCE.to_owned()],
             pod_grace: 0,
-            detail: vec![Priority::Critical, Priority::High],
-            detail_limit: 5000,
         }
     }
 }
@@ -110,7 +106,7 @@ type Dirty<T> = std::collections::HashSet<T, foldhash::fast::RandomState>;
 /// See the module.
 #[derive(Debug)]
 pub struct Ledger {
-    catalogue: Arc<Catalogue>,
+    policy: Policy,
     settings: Settings,
     names: Names,
     roles: Table<RoleRow>,
@@ -186,10 +182,11 @@ struct DirtySets {
 
 impl Ledger {
     /// An empty one.
-    pub fn new(catalogue: Arc<Catalogue>, settings: Settings) -> Ledger {
+    pub fn new(policy: impl Into<Policy>, settings: Settings) -> Ledger {
+        let policy = policy.into();
         let mut ledger = Ledger {
-            rule_counts: tally::RuleCounts::new(catalogue.rules.len()),
-            catalogue,
+            rule_counts: tally::RuleCounts::new(policy.catalogue.rules.len()),
+            policy,
             settings,
             names: Names::default(),
             roles: Table::default(),
@@ -228,7 +225,7 @@ impl Ledger {
 
     /// The rules in force.
     pub fn catalogue(&self) -> &Catalogue {
-        &self.catalogue
+        &self.policy.catalogue
     }
 
     /// The server's version as assumed by the judgement.

@@ -12,7 +12,7 @@ impl Ledger {
     pub fn selfcheck(&self) -> u64 {
         let mut differences = 0;
         for (_, namespace, name, row) in self.roles.iter() {
-            let reaches = Reaches::of(&self.catalogue.vocabulary, &row.rules.unpack());
+            let reaches = Reaches::of(&self.policy.catalogue.vocabulary, &row.rules.unpack());
             let same = *row.reaches == reaches
                 && (row.depends || self.gives(namespace, name, &reaches).0 == row.gives);
             differences += u64::from(!same);

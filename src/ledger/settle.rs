@@ -294,7 +294,7 @@ impl Ledger {
             };
             let (namespace, name) = self.roles.key(id);
             let rules = row.rules.unpack();
-            let reaches = Reaches::of(&self.catalogue.vocabulary, &rules);
+            let reaches = Reaches::of(&self.policy.catalogue.vocabulary, &rules);
             let (gives, depends) = self.gives(namespace, name, &reaches);
             let wildcards = self.wildcards(namespace, name, &rules);
             let Some(row) = self.roles.get_mut(id) else {
@@ -320,7 +320,7 @@ impl Ledger {
             .iter()
             .filter(|r| is_wildcard(r))
             .map(|r| {
-                let one = Reaches::of(&self.catalogue.vocabulary, std::slice::from_ref(r));
+                let one = Reaches::of(&self.policy.catalogue.vocabulary, std::slice::from_ref(r));
                 self.gives(namespace, name, &one).0
             })
             .collect()
@@ -362,7 +362,7 @@ impl Ledger {
             name: String::new(),
         };
         assess(
-            &self.catalogue,
+            &self.policy.catalogue,
             self.settings.version,
             &nobody,
             &held,
@@ -457,14 +457,14 @@ impl Ledger {
     fn place_matters(&self, row: &RoleRow, ordinary: Priority, namespace: &str) -> bool {
         // one that gives the most there is in an ordinary namespace gives that in all
         namespace != ORDINARY
-            && (self.catalogue.privileged(namespace)
+            && (self.policy.catalogue.privileged(namespace)
                 || ((row.depends || self.names_a_namespace(&row.reaches))
                     && ordinary < self.most_in_a_namespace()))
     }
 
     /// The highest level that rules of a role alone can have in an ordinary namespace.
     fn most_in_a_namespace(&self) -> Priority {
-        let rules = self.catalogue.rules.iter();
+        let rules = self.policy.catalogue.rules.iter();
         rules
             .filter(|r| r.special.is_none_or(|s| s.is_about_grants()))
             .flat_map(|r| [r.levels.namespace, r.named.and_then(|n| n.namespace)])
@@ -492,7 +492,10 @@ impl Ledger {
         let rules = row.rules.unpack();
         match rules.iter().filter(|r| is_wildcard(r)).nth(number) {
             Some(rule) if self.place_matters(row, gives[2], place) => {
-                let one = Reaches::of(&self.catalogue.vocabulary, std::slice::from_ref(rule));
+                let one = Reaches::of(
+                    &self.policy.catalogue.vocabulary,
+                    std::slice::from_ref(rule),
+                );
                 self.alone(true, name, &one, Some(place), &Others::of_role(self))
                     .own()
             }
@@ -504,7 +507,7 @@ impl Ledger {
     fn names_a_namespace(&self, reaches: &Reaches) -> bool {
         reaches.plain.named().iter().any(|(perm, _)| {
             matches!(
-                &self.catalogue.vocabulary.permission(*perm).target,
+                &self.policy.catalogue.vocabulary.permission(*perm).target,
                 crate::rbac::Target::Resource { group, resource, .. }
                     if group.is_empty() && resource == "namespaces"
             )
@@ -745,7 +748,14 @@ impl Ledger {
         let held = self.held(subject, bindings);
         let others = Others::new(self);
         let version = self.settings.version;
-        let got = assess(&self.catalogue, version, subject, &held, &others, explain);
+        let got = assess(
+            &self.policy.catalogue,
+            version,
+            subject,
+            &held,
+            &others,
+            explain,
+        );
         (got, others.asked.get())
     }
 
@@ -816,7 +826,7 @@ impl Ledger {
         since: SinceOwn,
     ) {
         let mut rules: BTreeMap<RuleId, Priority> = BTreeMap::new();
-        for f in judged.folded(&self.catalogue) {
+        for f in judged.folded(&self.policy.catalogue) {
             let best = rules.entry(f.rule).or_default();
             *best = (*best).max(f.priority);
         }

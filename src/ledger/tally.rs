@@ -238,7 +238,7 @@ impl Ledger {
             {
                 block.idle_accounts[row.effective as usize][row.status as usize] += 1;
             }
-            if self.settings.detail.contains(&row.effective)
+            if self.policy.detail.contains(&row.effective)
                 && row.since > 0
                 && !self.rests_on_groups(id)
             {
@@ -347,7 +347,7 @@ impl Ledger {
         let Some((account, priority, status)) = strongest else {
             return;
         };
-        if !self.settings.detail.contains(&priority) {
+        if !self.policy.detail.contains(&priority) {
             return;
         }
         let text = |sym: Sym| self.names.text(sym).clone();
@@ -552,7 +552,7 @@ impl Ledger {
     }
 
     fn judged(&self) -> Judged {
-        let rules = &self.catalogue.rules;
+        let rules = &self.policy.catalogue.rules;
         let mut counts = Vec::new();
         for (rule, levels) in rules.iter().zip(&self.rule_counts.0) {
             for priority in Priority::RISKY {
@@ -574,7 +574,7 @@ impl Ledger {
             .iter()
             .map(|(n, b)| (n.clone(), b.clone()))
             .collect();
-        let limit = self.settings.detail_limit;
+        let limit = self.policy.detail_limit;
         let (mut subjects, mut workloads) = (Vec::new(), Vec::new());
         for (ns, block) in &self.blocks {
             subjects.extend(
@@ -627,7 +627,7 @@ impl Ledger {
                     (r, watch, self.count_of(r), self.without_history(r))
                 })
                 .collect(),
-            ruleset: self.catalogue.ruleset.clone(),
+            ruleset: self.policy.catalogue.ruleset.clone(),
         }
     }
 

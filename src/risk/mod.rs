@@ -3,6 +3,7 @@
 //! The [`Catalogue`] is data (`data/rules.yaml`, `data/meta.yaml`); [`assess`] asks its rules of what a
 //! subject holds, scope by scope; [`Edge`]s say whom the subject can become.
 
+mod acceptance;
 mod assess;
 mod builtin;
 mod catalogue;
@@ -11,6 +12,7 @@ mod pods;
 mod priority;
 mod special;
 
+pub use acceptance::{Acceptance, AcceptedFinding};
 pub use assess::{Assessment, Context, Edge, Finding, Held, Holdings, Reaches, Scope, To, assess};
 pub use builtin::{Pair, builtin_pairs};
 pub use catalogue::{Atom, Catalogue, CatalogueError, NameMode, Rule, RuleId, Special};

@@ -10,7 +10,8 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, TestCaseError};
 use rbac_exporter::ledger::{
-    BindingView, Change, Judged, Ledger, ObjectRef, PodView, RoleView, Settings, SubjectView, World,
+    BindingView, Change, Judged, Ledger, ObjectRef, PodView, Policy, RoleView, Settings,
+    SubjectView, World,
 };
 use rbac_exporter::object::{
     Binding, LabelSelector, Meta, Namespace, Object, Phase, Pod, ProjectedToken, Resource, Role,
@@ -398,8 +399,9 @@ fn ledger(world: World, version: &str) -> Ledger {
     let version = ServerVersion::parse(version).unwrap();
     let mut settings = Settings::new(world, version);
     settings.pod_grace = GRACE;
-    settings.detail = Priority::RISKY.to_vec();
-    let mut ledger = Ledger::new(CATALOGUE.clone(), settings);
+    let mut policy = Policy::from(CATALOGUE.clone());
+    policy.detail = Priority::RISKY.to_vec();
+    let mut ledger = Ledger::new(policy, settings);
     ledger.advance(NOW);
     for resource in Resource::ALL {
         ledger.apply(Change::RelistBegin(resource));

@@ -23,7 +23,7 @@ impl Ledger {
             && out.len() < self.subjects.bound()
         {
             out.push(PathStep {
-                edge: self.catalogue.rule(edge.rule).id.clone(),
+                edge: self.policy.catalogue.rule(edge.rule).id.clone(),
                 scope: self.names.text(edge.scope).to_string(),
                 to: self.subject(target.key),
             });

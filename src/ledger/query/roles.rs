@@ -97,7 +97,7 @@ impl Ledger {
             .into_iter()
             .flat_map(|place| self.alone_at(id, place).findings)
             .map(|f| {
-                let rule = self.catalogue.rule(f.rule).id.clone();
+                let rule = self.policy.catalogue.rule(f.rule).id.clone();
                 (rule, f.scope.as_str().to_owned(), f.priority)
             })
             .collect();

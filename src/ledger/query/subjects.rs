@@ -156,7 +156,7 @@ impl Ledger {
         let mut grants: Vec<Grant> = rests_on.iter().filter_map(|b| self.grant(*b)).collect();
         grants.sort();
         FindingView {
-            rule: self.catalogue.rule(finding.rule).id.clone(),
+            rule: self.policy.catalogue.rule(finding.rule).id.clone(),
             scope: finding.scope.as_str().to_owned(),
             priority: finding.priority,
             status: if builtin || covered {
@@ -181,7 +181,7 @@ impl Ledger {
         let Some(witness) = &finding.witness else {
             return Vec::new();
         };
-        let special = self.catalogue.rule(finding.rule).special;
+        let special = self.policy.catalogue.rule(finding.rule).special;
         // these join pieces of several scopes
         let anywhere = matches!(
             special,
@@ -192,7 +192,7 @@ impl Ledger {
             )
         );
         let constrained = special == Some(Special::ImpersonateConstrained);
-        let vocabulary = &self.catalogue.vocabulary;
+        let vocabulary = &self.policy.catalogue.vocabulary;
         let mut reaches: Vec<(RowId, Reach, bool)> = Vec::new();
         for (binding, _) in bindings {
             let (namespace, _) = self.bindings.key(*binding);

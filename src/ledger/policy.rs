@@ -1,0 +1,215 @@
+//! What the configuration decides, and how a new one takes effect.
+
+use super::Ledger;
+use super::names::Sym;
+use super::tally::RuleCounts;
+use crate::risk::{Acceptance, Catalogue, Priority};
+use std::sync::Arc;
+
+/// What the configuration decides about the judgement and its export.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// The rules in force.
+    pub catalogue: Arc<Catalogue>,
+    /// What somebody answers for, expired entries too.
+    pub accepted: Vec<Acceptance>,
+    /// Priorities that get a series a subject and workload.
+    pub detail: Vec<Priority>,
+    /// Most series of one detail family.
+    pub detail_limit: usize,
+}
+
+impl From<Arc<Catalogue>> for Policy {
+    /// As without a configuration.
+    fn from(catalogue: Arc<Catalogue>) -> Policy {
+        Policy {
+            catalogue,
+            accepted: Vec::new(),
+            detail: vec![Priority::Critical, Priority::High],
+            detail_limit: 5000,
+        }
+    }
+}
+
+impl Ledger {
+    /// Another configuration. The next [`Ledger::settle`] judges by it; rows, watches, counters and
+    /// times stay, and what rises by it is no escalation (contract §5). Roles are compiled again only
+    /// when the rules differ.
+    pub fn reconfigure(&mut self, policy: Policy) {
+        let before = std::mem::replace(&mut self.policy, policy);
+        let (old, new) = (&before.catalogue, &self.policy.catalogue);
+        let same_rules =
+            old.ruleset == new.ruleset && old.privileged_namespaces == new.privileged_namespaces;
+        if !same_rules {
+            self.forget_rules();
+        }
+        // details are part of the blocks; the limit and the rest of the new configuration are published
+        // with the cluster's own
+        self.dirty.namespaces.insert(Sym::EMPTY);
+        if before.detail != self.policy.detail {
+            let names = self.blocks.keys().filter_map(|name| self.names.get(name));
+            self.dirty.namespaces.extend(names);
+        }
+    }
+
+    /// Numbers of rules and permissions mean something else from now on.
+    fn forget_rules(&mut self) {
+        self.rule_counts = RuleCounts::new(self.policy.catalogue.rules.len());
+        for id in 0..self.subjects.bound() {
+            if let Some(row) = self.subjects.get_mut(id as u32) {
+                row.rules = Box::default();
+            }
+        }
+        let roles: Vec<_> = self.roles.iter().map(|(id, ..)| id).collect();
+        for id in roles {
+            if let Some(row) = self.roles.get_mut(id) {
+                row.reaches = Arc::default();
+                row.gives = Default::default();
+                row.wildcards = Box::default();
+            }
+        }
+        self.dirty.everything = true;
+        self.dirty.others = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::stage::{DAY, NOW, Stage};
+    use super::*;
+    use crate::object::Resource;
+
+    const RULES: &str = include_str!("../risk/data/rules.yaml");
+    const TEXTS: &str = include_str!("../risk/data/meta.yaml");
+
+    /// The shipped rules with one line of a rule changed.
+    fn with_rule(id: &str, from: &str, to: &str) -> Arc<Catalogue> {
+        let at = RULES
+            .find(&format!("- id: {id}\n"))
+            .expect("a shipped rule");
+        let (head, tail) = RULES.split_at(at);
+        assert!(tail.contains(from), "{id} has {from:?}");
+        let text = format!("{head}{}", tail.replacen(from, to, 1));
+        Arc::new(Catalogue::load(&text, TEXTS).expect("a catalogue"))
+    }
+
+    /// A ledger under the shipped rules with every priority in detail.
+    fn stage() -> Stage {
+        let mut s = Stage::new();
+        s.role("list", &["list | core | secrets"], &[NOW - 9 * DAY]);
+        s.role("admin", &["* | * | *"], &[NOW - 9 * DAY]);
+        s.role(
+            "tokens",
+            &["create | core | serviceaccounts/token"],
+            &[NOW - 9 * DAY],
+        );
+        s.account("a/strong", NOW - 9 * DAY);
+        s.account("a/weak", NOW - 9 * DAY);
+        s.bind("strong", "admin", &["sa:a/strong"], &[NOW - 9 * DAY]);
+        s.bind("l", "list", &["user:l"], &[NOW - 8 * DAY]);
+        s.bind("a/t", "tokens", &["sa:a/weak"], &[NOW - 7 * DAY]);
+        s.pod("a/p", "weak");
+        s.settle();
+        // a rise that was watched, with its stamp
+        s.bind("w", "list", &["user:w"], &[NOW - 5 * DAY]);
+        s.settle();
+        assert_eq!(s.since("user:w", Priority::Critical), NOW);
+        assert_eq!(s.escalations(), 1);
+        s.ledger.advance(NOW + DAY);
+        s
+    }
+
+    fn shipped() -> Policy {
+        Policy::from(Arc::new(Catalogue::shipped()))
+    }
+
+    #[test]
+    fn other_rules_take_effect_without_losing_anything() {
+        let mut s = stage();
+        let lower = with_rule("secrets-list", "c: critical", "c: medium");
+        for rules in [lower, Arc::new(Catalogue::shipped())] {
+            s.ledger.reconfigure(Policy::from(rules));
+            assert!(s.ledger.settle());
+            let now = s.priority("user:l");
+            assert_eq!(s.since("user:l", now), NOW - 8 * DAY);
+            assert_eq!(s.since("sa:a/weak", Priority::Critical), NOW - 7 * DAY);
+            assert_eq!(s.escalations(), 1, "no rise of these was one of RBAC");
+            assert_eq!(s.ledger.selfcheck(), 0);
+            assert!(s.ledger.synced() && s.ledger.watch(Resource::Pods).synced);
+            assert!(!s.ledger.settle(), "nothing is left to do");
+        }
+        assert_eq!(s.priority("user:l"), Priority::Critical);
+        // what is watched afterwards counts as ever
+        s.bind("x", "list", &["user:x"], &[NOW]);
+        s.settle();
+        assert_eq!(
+            (s.since("user:x", Priority::Critical), s.escalations()),
+            (NOW + DAY, 2)
+        );
+    }
+
+    #[test]
+    fn rules_that_ask_for_other_permissions() {
+        let mut s = stage();
+        let before = s.ledger.snapshot().judged;
+        // the permissions are numbered anew, and one rule is not there any more
+        let at = RULES.find("- id: secrets-list\n").expect("a shipped rule");
+        let end = at + 1 + RULES[at + 1..].find("\n- ").expect("another rule");
+        let text = format!("{}{}", &RULES[..at], &RULES[end + 1..]);
+        let texts: String = {
+            let at = TEXTS.find("\nsecrets-list:").expect("its text");
+            let body = at + 1 + TEXTS[at + 1..].find('\n').expect("an end");
+            let end = TEXTS[body..]
+                .match_indices('\n')
+                .map(|(i, _)| body + i)
+                .find(|i| !TEXTS[i + 1..].starts_with([' ', '\n', '#']))
+                .expect("another text");
+            format!("{}{}", &TEXTS[..at], &TEXTS[end..])
+        };
+        let fewer = Catalogue::load(&text, &texts).expect("a catalogue");
+        assert_eq!(fewer.rules.len() + 1, s.ledger.catalogue().rules.len());
+        s.ledger.reconfigure(Policy::from(Arc::new(fewer)));
+        s.settle();
+        assert_eq!(s.ledger.selfcheck(), 0);
+        assert!(s.priority("user:l") < Priority::Critical);
+        assert_eq!(s.priority("sa:a/weak"), Priority::Critical);
+        s.ledger.reconfigure(shipped());
+        s.settle();
+        assert_eq!(s.ledger.selfcheck(), 0);
+        let after = s.ledger.snapshot().judged;
+        assert_eq!(before.namespaces.len(), after.namespaces.len());
+        assert_eq!(before.rules, after.rules);
+        assert_eq!(before.escalations, after.escalations);
+    }
+
+    #[test]
+    fn details_alone_compile_nothing() {
+        let mut s = stage();
+        let role = {
+            let name = s.ledger.names.get("list").expect("a name");
+            s.ledger.roles.find(Sym::EMPTY, name).expect("a role")
+        };
+        let compiled = s.ledger.roles.get(role).expect("a role").reaches.clone();
+        let details = |s: &Stage| s.ledger.snapshot().judged.subjects.len();
+        let all = details(&s);
+        assert_eq!(all, 4);
+        for (detail, limit, expected) in [
+            (vec![], 5000, 0),
+            (vec![Priority::Critical], 5000, all),
+            (vec![Priority::Critical], 1, 1),
+            (vec![Priority::High], 5000, 0),
+        ] {
+            let policy = Policy {
+                detail,
+                detail_limit: limit,
+                ..shipped()
+            };
+            s.ledger.reconfigure(policy);
+            s.settle();
+            assert_eq!(details(&s), expected);
+            let now = &s.ledger.roles.get(role).expect("a role").reaches;
+            assert!(Arc::ptr_eq(now, &compiled));
+            assert_eq!(s.ledger.selfcheck(), 0);
+        }
+    }
+}
