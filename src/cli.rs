@@ -22,9 +22,18 @@ Examples:
 
 Exit codes:
   0  done
-  1  threshold reached (scan --fail-on), or the answer is no (can-i)
+  1  threshold reached (scan and diff --fail-on), or the answer is no (can-i)
   2  usage or configuration
   3  nothing could be judged, or not everything could be read (--allow-incomplete makes that 0)";
+
+const DIFF_EXAMPLES: &str = "\
+Examples:
+  What a change of manifests gives to whom:
+    rbac-exporter diff main/deploy deploy
+  What a chart would change in the cluster of the current kubeconfig:
+    helm template ./chart | rbac-exporter diff live - --namespace apps
+  As a comment on a pull request; exit 1 if somebody becomes critical:
+    rbac-exporter diff old new --output markdown --fail-on critical";
 
 /// Tells who could take a Kubernetes cluster over: effective RBAC permissions, escalation paths and
 /// pods with strong tokens, as Prometheus metrics.
@@ -53,8 +62,11 @@ pub const VERSION: &str = concat!(
     ")"
 );
 
+/// What stands for the cluster where `diff` takes a path.
+pub const LIVE: &str = "live";
+
 /// `--source.*`, `--kube.*`, `--kubernetes.*`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Source")]
 pub struct SourceArgs {
     /// Read manifests (a file, a directory, or - for standard input) instead of watching a cluster.
@@ -133,6 +145,12 @@ pub enum Command {
     /// Judge once and print the result
     #[command(override_usage = "rbac-exporter scan [--source.manifests <PATH>] [OPTIONS]")]
     Scan(ScanArgs),
+    /// Tell who can do more or less in one world than in another, and because of which object
+    #[command(
+        override_usage = "rbac-exporter diff <OLD> <NEW> [OPTIONS]",
+        after_help = DIFF_EXAMPLES
+    )]
+    Diff(DiffArgs),
     /// Ask whether a subject may do something, or answer SubjectAccessReviews
     #[command(name = "can-i")]
     CanI(CanIArgs),
@@ -192,6 +210,43 @@ pub struct ScanArgs {
     /// Exit 0 although not everything could be read.
     #[arg(long)]
     pub allow_incomplete: bool,
+}
+
+/// `diff`.
+#[derive(Debug, Args)]
+pub struct DiffArgs {
+    /// Manifests as they were (a file, a directory, or - for standard input), or `live` for the cluster;
+    /// a path of that name is written ./live.
+    #[arg(value_name = "OLD")]
+    pub old: String,
+    /// Manifests as they are to be. Beside manifests they are a whole world; over a cluster they are
+    /// applied: nothing is deleted.
+    #[arg(value_name = "NEW")]
+    pub new: String,
+    /// Form of the output.
+    #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
+    pub output: DiffOutput,
+    /// Exit 1 when a subject is open at this priority or a higher one now and was below it.
+    #[arg(long, value_name = "PRIORITY", value_enum, default_value_t)]
+    pub fail_on: FailOn,
+    /// Namespace of objects that name none.
+    #[arg(long, short, value_name = "NAMESPACE", default_value = "default")]
+    pub namespace: String,
+    /// Exit 0 although not everything could be read.
+    #[arg(long)]
+    pub allow_incomplete: bool,
+}
+
+/// Form of the output of `diff`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum DiffOutput {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+    /// For a comment on a pull request.
+    Markdown,
 }
 
 /// `can-i`.

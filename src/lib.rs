@@ -12,16 +12,18 @@
 //! - [`rbac`]: what RBAC means (pure)
 //! - [`risk`]: what is dangerous (pure)
 //! - [`ledger`]: rows, incremental judgement, snapshots (pure)
+//! - [`compare`]: two judged worlds side by side (pure)
 //! - [`source`]: where objects come from: a live cluster, manifests
 //! - [`export`]: what goes out: metrics, HTTP, reports
 //! - [`run`]: wiring, one file a command; [`cli`]: the flags
 //! - [`log`]: what the process says of itself on stderr
 //!
-//! `object`, `rbac`, `risk` and `ledger` know nothing of I/O, and `source` and `export` nothing of
+//! `object`, `rbac`, `risk`, `ledger` and `compare` know nothing of I/O, and `source` and `export` nothing of
 //! each other; a test holds them to it.
 
 pub mod cli;
 mod clock;
+pub mod compare;
 pub mod export;
 pub mod ledger;
 pub mod log;

@@ -1,6 +1,8 @@
 //! What goes out: metrics, HTTP, reports.
 
+pub mod diff;
 pub mod http;
+mod markdown;
 pub mod metrics;
 pub mod negotiate;
 pub mod process;

@@ -1,7 +1,8 @@
 //! The report of contract §9: as JSON, and as the table that `scan` prints.
 
 use crate::ledger::{
-    BindingView, Grant, Ledger, PodView, Problem, RoleView, Severity, SubjectView, TokenSource,
+    BindingView, Grant, Ledger, PathStep, PodView, Problem, RoleView, Severity, SubjectView,
+    TokenSource,
 };
 use crate::object::{SecretSource, Subject};
 use crate::risk::{Priority, Status};
@@ -70,7 +71,7 @@ pub struct AccountReference {
 }
 
 /// A binding with its role.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct GrantEntry {
     /// The binding.
     pub binding: Reference,
@@ -94,7 +95,7 @@ pub struct FindingEntry {
 }
 
 /// A step of a path.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct StepEntry {
     /// Id of the rule.
     pub edge: String,
@@ -269,7 +270,7 @@ pub struct BindingEntry {
     pub line: Option<u32>,
 }
 
-fn subject_reference(subject: &Subject) -> Reference {
+pub(super) fn subject_reference(subject: &Subject) -> Reference {
     let (kind, namespace, name) = match subject {
         Subject::Group { name } => ("Group", "", name),
         Subject::User { name } => ("User", "", name),
@@ -306,10 +307,18 @@ fn binding_reference(namespace: &str, name: &str) -> Reference {
     }
 }
 
-fn grant_entry(grant: &Grant) -> GrantEntry {
+pub(super) fn grant_entry(grant: &Grant) -> GrantEntry {
     GrantEntry {
         binding: binding_reference(&grant.binding_namespace, &grant.binding),
         role: role_reference(grant.cluster_role, &grant.binding_namespace, &grant.role),
+    }
+}
+
+pub(super) fn step_entry(step: &PathStep) -> StepEntry {
+    StepEntry {
+        edge: step.edge.clone(),
+        scope: step.scope.clone(),
+        to: subject_reference(&step.to),
     }
 }
 
@@ -339,15 +348,7 @@ fn subject_entry(view: &SubjectView) -> SubjectEntry {
                 grants: f.grants.iter().map(grant_entry).collect(),
             })
             .collect(),
-        path: view
-            .path
-            .iter()
-            .map(|s| StepEntry {
-                edge: s.edge.clone(),
-                scope: s.scope.clone(),
-                to: subject_reference(&s.to),
-            })
-            .collect(),
+        path: view.path.iter().map(step_entry).collect(),
         cut: view
             .cut
             .iter()
@@ -689,7 +690,7 @@ fn reason(s: &SubjectEntry) -> String {
     printable(&text)
 }
 
-fn step(step: &StepEntry) -> String {
+pub(super) fn step(step: &StepEntry) -> String {
     let Reference {
         kind,
         namespace,
@@ -703,7 +704,7 @@ fn step(step: &StepEntry) -> String {
     format!("{}@{} → {to}", step.edge, step.scope)
 }
 
-fn object(r: &Reference) -> String {
+pub(super) fn object(r: &Reference) -> String {
     match r.namespace.as_str() {
         "" => format!("{} {}", r.kind, r.name),
         namespace => format!("{} {namespace}/{}", r.kind, r.name),

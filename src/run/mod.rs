@@ -1,6 +1,7 @@
 //! Wiring: the one place that knows every part.
 
 mod can_i;
+mod diff;
 mod rules;
 mod scan;
 mod serve;
@@ -80,6 +81,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
     match command.unwrap_or(Command::Serve(ServeArgs::default())) {
         Command::Serve(args) => serve::run(&source, args.or(serve)),
         Command::Scan(args) => scan::run(&source, &args),
+        Command::Diff(args) => diff::run(&source, &args),
         Command::CanI(args) => can_i::run(&source, &args),
         Command::Rules(RulesCommand::List { output }) => rules::list(output),
     }

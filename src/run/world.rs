@@ -3,12 +3,13 @@
 use super::Failure;
 use crate::cli::SourceArgs;
 use crate::clock;
-use crate::ledger::{Change, Ledger, Settings, World};
-use crate::object::Resource;
+use crate::ledger::{Change, Ledger, ObjectRef, Settings, World};
+use crate::object::{Object, Resource};
 use crate::rbac::OLDEST;
 use crate::risk::Catalogue;
 use crate::source::manifests::{Limits, Manifests, ReadError};
 use crate::source::{cluster, slim};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -49,23 +50,74 @@ pub(super) fn read_failure(error: &ReadError) -> Failure {
     }
 }
 
+/// The objects that changes leave behind, for commands that look at them beside their judgement.
+#[derive(Debug, Default)]
+pub(super) struct Objects(BTreeMap<(Resource, String, String), Object>);
+
+impl Objects {
+    /// Takes one change in.
+    pub(super) fn see(&mut self, change: &Change) {
+        match change {
+            Change::Upsert(object) => {
+                let meta = object.meta();
+                let name = (object.resource(), meta.namespace.clone(), meta.name.clone());
+                self.0.insert(name, object.clone());
+            }
+            Change::Delete(ObjectRef {
+                resource,
+                namespace,
+                name,
+            }) => {
+                let name = (*resource, namespace.clone(), name.clone());
+                self.0.remove(&name);
+            }
+            // all that are still there follow
+            Change::RelistBegin(resource) => self.0.retain(|name, _| name.0 != *resource),
+            _ => {}
+        }
+    }
+
+    /// By resource, namespace and name.
+    pub(super) fn into_vec(self) -> Vec<Object> {
+        self.0.into_values().collect()
+    }
+}
+
+/// The ledger after these changes.
+pub(super) fn judge(mut ledger: Ledger, changes: impl IntoIterator<Item = Change>) -> Ledger {
+    ledger.advance(clock::now());
+    changes.into_iter().for_each(|c| ledger.apply(c));
+    ledger.settle();
+    ledger
+}
+
 /// The ledger of the source as it is now, for commands that look once.
 pub(super) fn gather(source: &SourceArgs) -> Result<Ledger, Failure> {
-    let mut ledger = ledger(source);
+    gather_with(source, &mut |_| {})
+}
+
+/// The same, for somebody who wants to see every change too.
+pub(super) fn gather_with(
+    source: &SourceArgs,
+    seen: &mut dyn FnMut(&Change),
+) -> Result<Ledger, Failure> {
+    let ledger = ledger(source);
     if let Some(path) = &source.manifests {
         let changes = manifests(path)?.changes().map_err(|e| read_failure(&e))?;
-        ledger.advance(clock::now());
-        changes.into_iter().flatten().for_each(|c| ledger.apply(c));
-        ledger.settle();
-        return Ok(ledger);
+        let changes = changes.into_iter().flatten().inspect(seen);
+        return Ok(judge(ledger, changes));
     }
     let runtime = super::serve::runtime()?;
-    let gathered = runtime.block_on(gather_cluster(source, ledger));
+    let gathered = runtime.block_on(gather_cluster(source, ledger, seen));
     runtime.shutdown_background();
     gathered
 }
 
-async fn gather_cluster(source: &SourceArgs, mut ledger: Ledger) -> Result<Ledger, Failure> {
+async fn gather_cluster(
+    source: &SourceArgs,
+    mut ledger: Ledger,
+    seen: &mut dyn FnMut(&Change),
+) -> Result<Ledger, Failure> {
     let client = cluster::connect(source.context.as_deref())
         .await
         .map_err(|e| Failure::Usage(e.to_string()))?;
@@ -80,6 +132,7 @@ async fn gather_cluster(source: &SourceArgs, mut ledger: Ledger) -> Result<Ledge
             version |= matches!(change, Change::Version(_));
             // first the time of day: which times of an object are believed depends on it
             ledger.advance(clock::now());
+            seen(&change);
             ledger.apply(change);
             if let Some(why) = forbidden(&ledger) {
                 return Err(Failure::World(why));

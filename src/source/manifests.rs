@@ -66,8 +66,15 @@ pub struct Reading {
 
 /// Reads one stream of documents that is in memory; `name` stands for its file.
 pub fn parse(name: &str, text: &[u8]) -> Reading {
-    assemble(&[&file::read(name, text)], Vec::new())
+    assemble(
+        &[&file::read(name, file::DEFAULT_NAMESPACE, text)],
+        Vec::new(),
+        &Accounts::new(),
+    )
 }
+
+/// Service accounts by namespace and name, with their `automountServiceAccountToken`.
+pub type Accounts = BTreeMap<(String, String), Option<bool>>;
 
 /// Manifests at a path, read again whenever they are asked for.
 #[derive(Debug)]
@@ -75,6 +82,10 @@ pub struct Manifests {
     path: String,
     root: Root,
     limits: Limits,
+    /// Of objects that name none.
+    namespace: String,
+    /// Accounts that pods may run under beside those of the manifests.
+    accounts: Accounts,
     files: BTreeMap<PathBuf, File>,
     /// Problems of directories.
     walk: Vec<Problem>,
@@ -145,10 +156,27 @@ impl Manifests {
                 Root::Path
             },
             limits,
+            namespace: file::DEFAULT_NAMESPACE.to_owned(),
+            accounts: Accounts::new(),
             files: BTreeMap::new(),
             walk: Vec::new(),
             announced: false,
         })
+    }
+
+    /// Puts objects that name no namespace there, as `kubectl --namespace` does; else they go to
+    /// `default`. To be called before anything is read.
+    #[must_use]
+    pub fn in_namespace(mut self, namespace: &str) -> Self {
+        namespace.clone_into(&mut self.namespace);
+        self
+    }
+
+    /// Predicts pods as if these accounts existed, where the manifests do not have them themselves.
+    #[must_use]
+    pub fn beside(mut self, accounts: Accounts) -> Self {
+        self.accounts = accounts;
+        self
     }
 
     /// Reads what has changed and gives everything.
@@ -182,26 +210,26 @@ impl Manifests {
 
     fn reading(&self) -> Reading {
         let files: Vec<&Parsed> = self.files.values().map(|file| &file.parsed).collect();
-        assemble(&files, self.walk.clone())
+        assemble(&files, self.walk.clone(), &self.accounts)
     }
 
     /// Reads what has changed; whether anything has.
     fn refresh(&mut self) -> Result<bool, ReadError> {
-        if let Root::Stream { read } = &mut self.root {
-            if *read {
+        if let Root::Stream { read } = self.root {
+            if read {
                 return Ok(false);
             }
             let (hash, parsed) = if self.path == "-" {
-                load(&self.path, io::stdin().lock(), self.limits)
+                self.load(&self.path, io::stdin().lock())
             } else {
                 let opened = fs::File::open(&self.path);
                 let stream = opened.map_err(|source| ReadError::Unreadable {
                     path: self.path.clone(),
                     source,
                 })?;
-                load(&self.path, stream, self.limits)
+                self.load(&self.path, stream)
             };
-            *read = true;
+            self.root = Root::Stream { read: true };
             let stamp = Stamp {
                 size: 0,
                 modified: None,
@@ -266,7 +294,7 @@ impl Manifests {
                         }
                         return false;
                     }
-                    let (hash, parsed) = load(&name, opened, self.limits);
+                    let (hash, parsed) = self.load(&name, opened);
                     (stamp, hash, parsed)
                 }
             }
@@ -296,6 +324,21 @@ impl Manifests {
         };
         self.files.insert(path, file);
         changed
+    }
+
+    /// Parses a stream, and gives its hash when it was read to its end.
+    fn load(&self, name: &str, from: impl Read) -> (Option<[u8; 32]>, Parsed) {
+        let mut bounded = Bounded {
+            from,
+            left: self.limits.file_bytes,
+            limits: self.limits,
+            hash: Sha256::new(),
+            whole: false,
+        };
+        let reader = BufReader::with_capacity(64 << 10, &mut bounded);
+        let parsed = file::read(name, &self.namespace, reader);
+        let hash = bounded.whole.then(|| bounded.hash.finalize().into());
+        (hash, parsed)
     }
 }
 
@@ -342,20 +385,6 @@ fn too_large(limits: Limits) -> String {
         "the file is larger than {} MiB; split it into several",
         limits.file_bytes >> 20
     )
-}
-
-/// Parses a stream, and gives its hash when it was read to its end.
-fn load(name: &str, from: impl Read, limits: Limits) -> (Option<[u8; 32]>, Parsed) {
-    let mut bounded = Bounded {
-        from,
-        left: limits.file_bytes,
-        limits,
-        hash: Sha256::new(),
-        whole: false,
-    };
-    let parsed = file::read(name, BufReader::with_capacity(64 << 10, &mut bounded));
-    let hash = bounded.whole.then(|| bounded.hash.finalize().into());
-    (hash, parsed)
 }
 
 /// Counts and hashes what passes.
@@ -452,7 +481,7 @@ impl Tree {
 }
 
 /// Puts files together: the last of several definitions counts, and pods are predicted.
-fn assemble(files: &[&Parsed], mut problems: Vec<Problem>) -> Reading {
+fn assemble(files: &[&Parsed], mut problems: Vec<Problem>, accounts: &Accounts) -> Reading {
     let mut reading = Reading::default();
     let mut entries: BTreeMap<&Key, &Entry> = BTreeMap::new();
     for file in files {
@@ -481,7 +510,7 @@ fn assemble(files: &[&Parsed], mut problems: Vec<Problem>) -> Reading {
             Content::Template(template) => templates.push(&**template),
         }
     }
-    predict(&templates, &mut reading.objects);
+    predict(&templates, accounts, &mut reading.objects);
     reading.objects.sort_by(|a, b| {
         let (one, two) = (a.meta(), b.meta());
         let resources = a.resource().cmp(&b.resource());
@@ -516,8 +545,8 @@ fn redefined(earlier: &Entry, later: &Entry) -> Problem {
 
 /// Adds the pods that admission would make of pods that no server has seen, and of the templates
 /// of workloads that have no pod here.
-fn predict(templates: &[&Template], objects: &mut Vec<Object>) {
-    let mut automount = BTreeMap::new();
+fn predict(templates: &[&Template], accounts: &Accounts, objects: &mut Vec<Object>) {
+    let mut automount = accounts.clone();
     let mut covered = Workloads::new();
     let mut names = BTreeSet::new();
     for object in objects.iter() {

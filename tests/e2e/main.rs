@@ -12,6 +12,8 @@ mod harness;
 mod attacks;
 /// What a fresh cluster is judged as, and what one edit of it is.
 mod default_cluster;
+/// A diff with a live cluster on the left.
+mod diff;
 /// Servers that die or are slow.
 mod faults;
 /// Changes, from kubectl to `/metrics`.

@@ -1,5 +1,6 @@
 //! The binary as people and scripts run it: what it prints, how it exits, what it serves.
 
+use crate::schema::violations;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -7,7 +8,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -16,20 +17,28 @@ const RBAC: &str = "apiVersion: rbac.authorization.k8s.io/v1";
 // === running it
 
 /// What a run left behind.
-struct Ran {
-    code: i32,
-    out: String,
-    err: String,
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Ran {
-    fn json(&self) -> Value {
+    pub(crate) fn of(output: Output) -> Ran {
+        Ran {
+            code: output.status.code().unwrap(),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|e| panic!("{e}: {}{}", self.out, self.err))
     }
 }
 
 /// The binary, away from whatever cluster the machine that runs the tests is configured for.
-fn command(args: &[&str]) -> Command {
+pub(crate) fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rbac-exporter"));
     command
         .args(args)
@@ -42,12 +51,12 @@ fn command(args: &[&str]) -> Command {
     command
 }
 
-fn run(args: &[&str]) -> Ran {
+pub(crate) fn run(args: &[&str]) -> Ran {
     run_with(args, "")
 }
 
 /// With text on standard input.
-fn run_with(args: &[&str], input: &str) -> Ran {
+pub(crate) fn run_with(args: &[&str], input: &str) -> Ran {
     let mut child = command(args).stdin(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_owned();
@@ -55,11 +64,7 @@ fn run_with(args: &[&str], input: &str) -> Ran {
     let writer = std::thread::spawn(move || drop(stdin.write_all(input.as_bytes())));
     let output = child.wait_with_output().unwrap();
     writer.join().unwrap();
-    Ran {
-        code: output.status.code().unwrap(),
-        out: String::from_utf8(output.stdout).unwrap(),
-        err: String::from_utf8(output.stderr).unwrap(),
-    }
+    Ran::of(output)
 }
 
 /// Manifests in a file of their own.
@@ -1058,84 +1063,11 @@ fn manifests_are_read_again_when_they_change() {
 
 // === what is written about it
 
-/// Checks a value against the keywords that `docs/report.schema.json` uses; any other keyword fails. A
-/// validator crate would bring dozens of packages (URLs, regular expressions) for these ten keywords.
-fn violations(schema: &Value, root: &Value, value: &Value, place: &str, out: &mut Vec<String>) {
-    for (keyword, rule) in schema.as_object().unwrap() {
-        let holds = match keyword.as_str() {
-            "$schema" | "$defs" | "title" | "description" => true,
-            "$ref" => {
-                let target = rule.as_str().unwrap().strip_prefix('#').unwrap();
-                violations(root.pointer(target).unwrap(), root, value, place, out);
-                true
-            }
-            "type" => {
-                let named = |t: &Value| match t.as_str().unwrap() {
-                    "object" => value.is_object(),
-                    "array" => value.is_array(),
-                    "string" => value.is_string(),
-                    "boolean" => value.is_boolean(),
-                    "integer" => value.is_i64() || value.is_u64(),
-                    "null" => value.is_null(),
-                    other => panic!("type {other}"),
-                };
-                match rule {
-                    Value::Array(types) => types.iter().any(named),
-                    one => named(one),
-                }
-            }
-            "enum" => rule.as_array().unwrap().contains(value),
-            "minimum" => value.as_f64().is_none_or(|v| v >= rule.as_f64().unwrap()),
-            "required" => value.as_object().is_none_or(|o| {
-                let mut names = rule.as_array().unwrap().iter();
-                names.all(|n| o.contains_key(n.as_str().unwrap()))
-            }),
-            "items" => {
-                for (i, item) in value.as_array().into_iter().flatten().enumerate() {
-                    violations(rule, root, item, &format!("{place}/{i}"), out);
-                }
-                true
-            }
-            "properties" => {
-                for (name, value) in value.as_object().into_iter().flatten() {
-                    if let Some(schema) = rule.get(name) {
-                        violations(schema, root, value, &format!("{place}/{name}"), out);
-                    }
-                }
-                true
-            }
-            "additionalProperties" => {
-                for (name, value) in value.as_object().into_iter().flatten() {
-                    let place = format!("{place}/{name}");
-                    let known = schema.get("properties").and_then(|p| p.get(name));
-                    if known.is_some() {
-                        continue;
-                    }
-                    if rule == false {
-                        out.push(format!("{place}: not in the schema"));
-                    } else {
-                        violations(rule, root, value, &place, out);
-                    }
-                }
-                true
-            }
-            other => panic!("the schema uses {other}, which this check does not know"),
-        };
-        if !holds {
-            out.push(format!("{place}: {keyword} {rule}: {value}"));
-        }
-    }
-}
-
 #[test]
 fn the_report_is_as_its_schema_says() {
     let text = include_str!("../../docs/report.schema.json");
     let schema: Value = serde_json::from_str(text).unwrap();
-    let check = |report: &Value| {
-        let mut out = Vec::new();
-        violations(&schema, &schema, report, "", &mut out);
-        out
-    };
+    let check = |report: &Value| violations(&schema, report);
     let demo = run(&["scan", "-o", "json", "--source.manifests", demo()]).json();
     assert_eq!(check(&demo), Vec::<String>::new());
     let odd = Input::new(&join(&[

@@ -7,6 +7,7 @@
 
 mod cases;
 mod command;
+mod diffs;
 mod families;
 mod followed;
 mod generated;
@@ -16,5 +17,6 @@ mod layers;
 mod manifests;
 mod places;
 mod questions;
+mod schema;
 mod standin;
 mod watch;

@@ -14,8 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::BufRead;
 use std::sync::Arc;
 
-/// Where kubectl puts an object that names no namespace.
-const DEFAULT_NAMESPACE: &str = "default";
+/// Where kubectl puts an object that names no namespace, unless told otherwise.
+pub(super) const DEFAULT_NAMESPACE: &str = "default";
 
 /// Lists within lists, as far as anybody writes them.
 const DEEPEST_LIST: u32 = 8;
@@ -71,10 +71,12 @@ impl Parsed {
     }
 }
 
-/// Reads a file to its end. Whatever goes wrong is among the problems.
-pub(super) fn read(name: &str, reader: impl BufRead) -> Parsed {
+/// Reads a file to its end; objects without a namespace go to `namespace`. Whatever goes wrong is among
+/// the problems.
+pub(super) fn read(name: &str, namespace: &str, reader: impl BufRead) -> Parsed {
     let mut file = File {
         name: Arc::from(name),
+        namespace: Arc::from(namespace),
         document: 0,
         more: 0,
         out: Parsed::default(),
@@ -179,6 +181,8 @@ impl Item<'_> {
 
 struct File {
     name: Arc<str>,
+    /// Of objects that name none.
+    namespace: Arc<str>,
     document: u32,
     /// Problems left out.
     more: usize,
@@ -295,7 +299,7 @@ impl File {
                 *self.out.skipped.entry(key).or_default() += 1;
             }
             Class::Wrong { message, meant } => {
-                let key = meant.and_then(|wanted| key(wanted, &who));
+                let key = meant.and_then(|wanted| self.key(wanted, &who));
                 self.broken(Some(item.line), key, &who, &message);
             }
             Class::Read(wanted, old) => {
@@ -304,7 +308,7 @@ impl File {
                 }
                 if wanted.namespaced() {
                     who.namespace
-                        .get_or_insert_with(|| DEFAULT_NAMESPACE.to_owned());
+                        .get_or_insert_with(|| self.namespace.to_string());
                 } else {
                     who.namespace = None;
                 }
@@ -315,7 +319,7 @@ impl File {
 
     fn read(&mut self, item: &Item<'_>, wanted: Wanted, who: &Who) {
         let mut notes = Notes::kept();
-        let mut content = match wanted.read(item, Some(DEFAULT_NAMESPACE), &mut notes) {
+        let mut content = match wanted.read(item, Some(&self.namespace), &mut notes) {
             Ok(content) => content,
             Err(fault) => {
                 let line = fault.line.unwrap_or(item.line);
@@ -323,7 +327,7 @@ impl File {
                     "{}; the object is not judged until that is corrected",
                     fault.message
                 );
-                return self.broken(Some(line), key(wanted, who), who, &message);
+                return self.broken(Some(line), self.key(wanted, who), who, &message);
             }
         };
         for note in notes.take() {
@@ -514,15 +518,15 @@ impl File {
             message: clean(message),
         }
     }
-}
 
-/// What an object is called that could not be read.
-fn key(wanted: Wanted, who: &Who) -> Option<Key> {
-    let namespace = who.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
-    let namespace = if wanted.namespaced() { namespace } else { "" };
-    Some(Key {
-        kind: wanted.kind(),
-        namespace: namespace.to_owned(),
-        name: who.name.clone()?,
-    })
+    /// What an object is called that could not be read.
+    fn key(&self, wanted: Wanted, who: &Who) -> Option<Key> {
+        let namespace = who.namespace.as_deref().unwrap_or(&self.namespace);
+        let namespace = if wanted.namespaced() { namespace } else { "" };
+        Some(Key {
+            kind: wanted.kind(),
+            namespace: namespace.to_owned(),
+            name: who.name.clone()?,
+        })
+    }
 }

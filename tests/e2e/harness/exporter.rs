@@ -26,14 +26,15 @@ pub(crate) fn run_binary(args: &[impl AsRef<OsStr>], input: &str) -> Finished {
     run(binary().args(args), input)
 }
 
+/// Runs a command of the binary on a cluster.
+pub(crate) fn run_on(kubeconfig: &Path, args: &[&str], input: &str) -> Finished {
+    run(binary().args(args).env("KUBECONFIG", kubeconfig), input)
+}
+
 /// Judges a cluster as it is now, and gives the report.
 #[track_caller]
 pub(crate) fn scan(kubeconfig: &Path) -> Value {
-    let mut command = binary();
-    command
-        .args(["scan", "--output", "json"])
-        .env("KUBECONFIG", kubeconfig);
-    let finished = run(&mut command, "");
+    let finished = run_on(kubeconfig, &["scan", "--output", "json"], "");
     assert_eq!(finished.code, 0, "scan: {}", finished.stderr);
     serde_json::from_str(&finished.stdout).expect("the report is JSON")
 }
