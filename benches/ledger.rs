@@ -173,6 +173,7 @@ fn binding(i: usize, roles: usize, namespaces: usize) -> Binding {
             namespace: format!("ns-{}", i % namespaces),
             name: format!("sa-{}", i % 12),
         }],
+        ..Default::default()
     }
 }
 

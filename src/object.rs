@@ -66,7 +66,7 @@ impl Resource {
 }
 
 /// Where a manifest's object stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Origin {
     /// Path as given on the command line, joined with the path below it; `-` for standard input.
     pub file: Arc<str>,
@@ -287,6 +287,25 @@ pub struct Binding {
     pub role: RoleRef,
     /// `subjects`, in their order.
     pub subjects: Vec<Subject>,
+    /// Entries that are written in another form than [`Spelling::Plain`]; there seldom are any.
+    pub spellings: Option<Box<Spellings>>,
+}
+
+/// Places in `subjects`, ascending, each with the form in which the entry is written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Spellings(pub Vec<(u32, Spelling)>);
+
+/// How an entry of `subjects` is written, where it is not as its [`Subject`] reads: who removes it
+/// must name it as it stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Spelling {
+    /// As it reads.
+    #[default]
+    Plain,
+    /// An account as `kind: User` with its user name.
+    UserName,
+    /// An account of the RoleBinding's namespace, without saying so.
+    NoNamespace,
 }
 
 /// A ServiceAccount.

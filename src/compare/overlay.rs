@@ -222,6 +222,7 @@ mod tests {
                     name: role.into(),
                 },
                 subjects: vec![crate::object::Subject::user("u"); subjects],
+                ..Default::default()
             })
         };
         let cluster = [binding("a", "view", 1), binding("b", "view", 1)];

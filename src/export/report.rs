@@ -1,10 +1,10 @@
 //! The report of contract §9: as JSON, and as the table that `scan` prints.
 
 use crate::ledger::{
-    BindingView, Grant, Ledger, PathStep, PodView, Problem, RoleView, Severity, SubjectView,
+    self, BindingView, Grant, Ledger, PathStep, PodView, Problem, RoleView, Severity, SubjectView,
     TokenSource,
 };
-use crate::object::{SecretSource, Subject};
+use crate::object::{SERVICE_ACCOUNT_USER_PREFIX, SecretSource, Spelling, Subject};
 use crate::risk::{Priority, Status};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -116,6 +116,7 @@ pub struct CutEntry {
 
 /// A subject.
 #[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct SubjectEntry {
     /// `Group`, `ServiceAccount` or `User`.
     pub kind: &'static str,
@@ -139,6 +140,8 @@ pub struct SubjectEntry {
     pub path: Vec<StepEntry>,
     /// What to remove.
     pub cut: Vec<CutEntry>,
+    /// No smaller set does; not always known where there is much to choose from.
+    pub cut_exact: bool,
 }
 
 /// A token.
@@ -283,6 +286,18 @@ pub(super) fn subject_reference(subject: &Subject) -> Reference {
     }
 }
 
+/// The subject as the binding writes it.
+fn written_reference(entry: &ledger::CutEntry) -> Reference {
+    match (&entry.subject, entry.spelling) {
+        (Subject::ServiceAccount { namespace, name }, Spelling::UserName) => Reference {
+            kind: "User",
+            namespace: String::new(),
+            name: format!("{SERVICE_ACCOUNT_USER_PREFIX}{namespace}:{name}"),
+        },
+        (subject, _) => subject_reference(subject),
+    }
+}
+
 fn role_reference(cluster: bool, namespace: &str, name: &str) -> Reference {
     Reference {
         kind: if cluster { "ClusterRole" } else { "Role" },
@@ -351,12 +366,14 @@ fn subject_entry(view: &SubjectView) -> SubjectEntry {
         path: view.path.iter().map(step_entry).collect(),
         cut: view
             .cut
+            .entries
             .iter()
-            .map(|(grant, subject)| CutEntry {
-                binding: binding_reference(&grant.binding_namespace, &grant.binding),
-                subject: subject_reference(subject),
+            .map(|c| CutEntry {
+                binding: binding_reference(&c.grant.binding_namespace, &c.grant.binding),
+                subject: written_reference(c),
             })
             .collect(),
+        cut_exact: view.cut.exact,
     }
 }
 

@@ -266,6 +266,7 @@ mod tests {
                     name: role.into(),
                 },
                 subjects: vec![subject],
+                ..Default::default()
             })));
         }
 

@@ -33,8 +33,8 @@ mod watch;
 pub use change::{Change, FaultReason, ObjectRef, Problem, Severity, WatchEvent};
 pub use policy::Policy;
 pub use query::{
-    Attributes, BindingView, FindingView, Grant, PathStep, PodView, Question, RoleView, SecretView,
-    SubjectView, TokenSource, TokenView, Verdict,
+    Attributes, BindingView, Cut, CutEntry, FindingView, Grant, PathStep, PodView, Question,
+    RoleView, SecretView, SubjectView, TokenSource, TokenView, Verdict,
 };
 pub use tally::{
     ByLevel, ByPriority, Judged, NamespaceBlock, RuleCount, Snapshot, SubjectDetail, WorkloadDetail,
@@ -46,8 +46,8 @@ use crate::rbac::{MASTERS, OLDEST, PackedRules, ServerVersion, shipped_roles};
 use crate::risk::{Catalogue, Priority, audience_accepted, secret_may_be_token_of};
 use names::{Names, Sym};
 use rows::{
-    AccountRow, AggregationRow, BindingRow, NamespaceRow, PodRow, PodShape, RoleRow, SecretRow,
-    SubjectKey, Times, TokenRow,
+    AccountRow, AggregationRow, BindingRow, NamespaceRow, Oddities, PodRow, PodShape, RoleRow,
+    SecretRow, SubjectKey, Times, TokenRow,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -607,12 +607,19 @@ impl Ledger {
     }
 
     fn put_binding(&mut self, namespace: Sym, name: Sym, binding: &Binding) {
-        let subjects: Box<[SubjectKey]> = binding
-            .subjects
-            .iter()
-            .filter_map(|s| self.subject_key(s))
-            .collect();
+        let mut nobody = Vec::new();
+        let mut subjects = Vec::with_capacity(binding.subjects.len());
+        for (at, subject) in binding.subjects.iter().enumerate() {
+            match self.subject_key(subject) {
+                Some(key) => subjects.push(key),
+                None => nobody.push(at as u32),
+            }
+        }
+        let subjects: Box<[SubjectKey]> = subjects.into();
+        let spellings = binding.spellings.as_deref().cloned().unwrap_or_default();
+        let odd = !nobody.is_empty() || !spellings.0.is_empty();
         let row = BindingRow {
+            oddities: odd.then(|| Box::new(Oddities { spellings, nobody })),
             cluster_role: binding.role.cluster,
             role: self.names.intern(&binding.role.name),
             subjects,

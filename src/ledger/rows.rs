@@ -4,7 +4,7 @@ use super::live::Support;
 use super::names::Sym;
 use super::since::{Moment, SinceOwn};
 use super::table::RowId;
-use crate::object::{LabelSelector, Origin, Phase, PolicyRule, SecretSource};
+use crate::object::{LabelSelector, Origin, Phase, PolicyRule, SecretSource, Spelling, Spellings};
 use crate::rbac::PackedRules;
 use crate::risk::{Priority, Reaches, RuleId, Status};
 use std::sync::Arc;
@@ -66,9 +66,39 @@ pub(crate) struct BindingRow {
     pub(crate) cluster_role: bool,
     pub(crate) role: Sym,
     pub(crate) subjects: Box<[SubjectKey]>,
+    /// What the binding writes otherwise than `subjects` reads; seldom there.
+    pub(crate) oddities: Option<Box<Oddities>>,
     pub(crate) times: Times,
     pub(crate) transient: bool,
     pub(crate) origin: Option<Box<Origin>>,
+}
+
+/// Entries of a binding that are not written as they are kept, by their place in the object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Oddities {
+    pub(crate) spellings: Spellings,
+    /// Entries that match nobody and are not kept.
+    pub(crate) nobody: Vec<u32>,
+}
+
+impl BindingRow {
+    /// The entries as the object has them: place, whom it names, and how.
+    pub(crate) fn written(&self) -> Vec<(u32, Option<SubjectKey>, Spelling)> {
+        let odd = self.oddities.as_deref();
+        let nobody = |at| odd.is_some_and(|o| o.nobody.contains(&at));
+        let spelling = |at| {
+            let found = odd.and_then(|o| o.spellings.0.iter().find(|(place, _)| *place == at));
+            found.map(|(_, s)| *s).unwrap_or_default()
+        };
+        let count = self.subjects.len() + odd.map(|o| o.nobody.len()).unwrap_or_default();
+        let mut kept = self.subjects.iter().copied();
+        (0..count as u32)
+            .map(|at| {
+                let key = if nobody(at) { None } else { kept.next() };
+                (at, key, spelling(at))
+            })
+            .collect()
+    }
 }
 
 /// A ServiceAccount object.

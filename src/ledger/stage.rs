@@ -63,6 +63,7 @@ impl Stage {
                 name: local.unwrap_or(role).to_owned(),
             },
             subjects: to.iter().map(|s| subject(s)).collect(),
+            ..Default::default()
         }));
     }
 

@@ -13,7 +13,7 @@ pub(crate) use value::{Block, charge, within};
 
 use crate::object::{
     Binding, LabelRequirement, LabelSelector, Meta, Namespace, Object, PolicyRule, Resource, Role,
-    RoleRef, ServiceAccount, Subject,
+    RoleRef, ServiceAccount, Spelling, Spellings, Subject,
 };
 use pod::{RawPod, RawWorkload};
 use serde::Deserialize;
@@ -649,10 +649,15 @@ fn binding(raw: RawBinding, place: Place<'_>, notes: &mut Notes) -> Result<Bindi
     if reference.name.0.is_empty() {
         return Err("roleRef.name is missing".into());
     }
-    let subjects = raw.subjects.0.into_iter().enumerate();
-    let subjects = subjects
-        .map(|(index, Block(raw))| subject(index, raw, &meta.namespace, notes))
-        .collect::<Result<_, _>>()?;
+    let mut subjects = Vec::new();
+    let mut spellings = Spellings::default();
+    for (index, Block(raw)) in raw.subjects.0.into_iter().enumerate() {
+        let (subject, spelling) = subject(index, raw, &meta.namespace, notes)?;
+        if spelling != Spelling::Plain {
+            spellings.0.push((index as u32, spelling));
+        }
+        subjects.push(subject);
+    }
     Ok(Binding {
         meta,
         role: RoleRef {
@@ -660,6 +665,7 @@ fn binding(raw: RawBinding, place: Place<'_>, notes: &mut Notes) -> Result<Bindi
             name: reference.name.0,
         },
         subjects,
+        spellings: (!spellings.0.is_empty()).then(|| Box::new(spellings)),
     })
 }
 
@@ -668,7 +674,7 @@ fn subject(
     raw: RawSubject,
     namespace: &str,
     notes: &mut Notes,
-) -> Result<Subject, String> {
+) -> Result<(Subject, Spelling), String> {
     let (kind, name) = (raw.kind.0, raw.name.0);
     if name.is_empty() {
         return Err(format!("subjects[{index}].name is missing"));
@@ -693,18 +699,21 @@ fn subject(
         });
     }
     Ok(match kind.as_str() {
-        "Group" => Subject::Group { name },
-        "User" => Subject::user(&name),
+        "Group" => (Subject::Group { name }, Spelling::Plain),
+        "User" => match Subject::user(&name) {
+            user @ Subject::User { .. } => (user, Spelling::Plain),
+            account => (account, Spelling::UserName),
+        },
         _ => {
-            let namespace = if raw.namespace.0.is_empty() {
-                namespace.to_owned()
+            let (namespace, spelling) = if raw.namespace.0.is_empty() {
+                (namespace.to_owned(), Spelling::NoNamespace)
             } else {
-                raw.namespace.0
+                (raw.namespace.0, Spelling::Plain)
             };
             if namespace.is_empty() {
                 notes.add(|| format!("subjects[{index}].namespace is missing, so the subject matches nobody; name the namespace of the account"));
             }
-            Subject::ServiceAccount { namespace, name }
+            (Subject::ServiceAccount { namespace, name }, spelling)
         }
     })
 }
@@ -813,6 +822,9 @@ mod tests {
         let bound = binding(Resource::RoleBindings, json);
         let written: Vec<_> = bound.subjects.iter().map(Subject::written).collect();
         assert_eq!(written, ["sa:app/web", "sa:other/x", "sa:a/b", "group:g"]);
+        // and how they stood there is known
+        let odd = [(0, Spelling::NoNamespace), (2, Spelling::UserName)];
+        assert_eq!(bound.spellings.unwrap().0, odd);
         assert!(!bound.role.cluster);
         let json = json.replace(r#""Role""#, r#""ClusterRole""#);
         let bound = binding(Resource::ClusterRoleBindings, &json);

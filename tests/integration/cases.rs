@@ -275,6 +275,7 @@ fn objects(case: &Case) -> Vec<Object> {
             },
             role: RoleRef { cluster, name },
             subjects: bind.to.iter().map(|t| subject(t, &namespace)).collect(),
+            ..Default::default()
         }));
     }
     for account in &case.sas {
@@ -459,6 +460,21 @@ fn cases() -> Vec<Case> {
     let ids: std::collections::BTreeSet<&str> = out.iter().map(|c| c.id.as_str()).collect();
     assert_eq!(ids.len(), out.len(), "an id is given twice");
     out
+}
+
+/// The world of every case: its id, what it is judged as, and its objects.
+pub(crate) fn worlds() -> Vec<(String, World, ServerVersion, Vec<Object>)> {
+    let world = |case: &Case| match case.world.as_deref() {
+        Some("manifests") => World::Manifests,
+        _ => World::Cluster,
+    };
+    let version = |case: &Case| ServerVersion::parse(case.version.as_deref().unwrap_or("1.36"));
+    let cases = cases();
+    let worlds = cases.iter().map(|c| {
+        let version = version(c).unwrap();
+        (c.id.clone(), world(c), version, objects(c))
+    });
+    worlds.collect()
 }
 
 #[test]

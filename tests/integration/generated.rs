@@ -449,6 +449,7 @@ fn world(made: &[Made], version: &str) -> Ledger {
                     name: name.clone(),
                 },
                 subjects: vec![Subject::user(&format!("{name}@{place}"))],
+                ..Default::default()
             })));
         }
     }

@@ -25,7 +25,7 @@ use std::sync::{Arc, LazyLock};
 static CATALOGUE: LazyLock<Arc<Catalogue>> = LazyLock::new(|| Arc::new(Catalogue::shipped()));
 
 /// As many cases as the environment says, else as many as a test run has time for.
-fn config(cases: u32) -> Config {
+pub(crate) fn config(cases: u32) -> Config {
     let asked = std::env::var("PROPTEST_CASES").ok();
     Config {
         cases: asked.and_then(|c| c.parse().ok()).unwrap_or(cases),
@@ -241,6 +241,7 @@ fn a_binding() -> impl Strategy<Value = Object> {
                     name: role.into(),
                 },
                 subjects,
+                ..Default::default()
             })
         },
     )
@@ -328,6 +329,15 @@ fn an_object() -> impl Strategy<Value = Object> {
         3 => a_pod(),
         1 => a_namespace(),
     ]
+}
+
+/// Some objects, of each name at most one.
+pub(crate) fn some_objects() -> impl Strategy<Value = Vec<Object>> {
+    vec(an_object(), 8..30).prop_map(|objects| {
+        let named: BTreeMap<ObjectRef, Object> =
+            objects.into_iter().map(|o| (reference(&o), o)).collect();
+        named.into_values().collect()
+    })
 }
 
 fn reference(object: &Object) -> ObjectRef {

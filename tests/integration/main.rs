@@ -7,6 +7,7 @@
 
 mod cases;
 mod command;
+mod cut;
 mod diffs;
 mod families;
 mod followed;

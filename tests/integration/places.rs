@@ -38,6 +38,7 @@ fn bind(ledger: &mut Ledger, at: &str, cluster_role: bool, role: &str, to: &str)
             name: role.into(),
         },
         subjects: vec![Subject::parse(to).unwrap()],
+        ..Default::default()
     })));
 }
 

@@ -46,6 +46,7 @@ fn binding(namespace: &str, name: &str, cluster: bool, role: &str, to: &str) -> 
             name: role.into(),
         },
         subjects: vec![Subject::parse(to).unwrap()],
+        ..Default::default()
     }))
 }
 

@@ -1,118 +1,223 @@
 //! What to remove, so that a subject falls below its priority.
+//!
+//! Every set that brings it down takes something out of every proof ([`super::proof`]). So proofs with
+//! nothing in common tell how few could be enough, and whoever looks for a set of some size need only
+//! try the entries of one proof, then those of a proof that is left, and so on. Where that finds
+//! nothing smaller, the subject's own entries are what is proposed: they are the owner's to remove, and
+//! nobody else loses by it.
 
 use super::super::Ledger;
 use super::super::rows::SubjectKey;
 use super::super::table::RowId;
+use super::proof::{Entry, Less};
 use super::{Asked, Grant};
-use crate::object::Subject;
-use crate::rbac::implicit_groups;
+use crate::object::{Origin, Spelling, Subject};
 use crate::risk::Priority;
+use std::collections::{BTreeSet, HashSet};
 
-/// Up to this many bindings the smallest cut is looked for exactly.
+/// Up to this many entries to choose from, the smallest set is found for certain.
 const EXACT_CUT: usize = 12;
 
-impl Ledger {
-    /// The smallest set of bindings whose removal brings the subject below its priority: exact for up
-    /// to [`EXACT_CUT`] candidates, greedy beyond.
-    pub(super) fn cut(
-        &self,
-        id: RowId,
-        subject: &Subject,
-        bindings: &[(RowId, bool)],
-        asked: &Asked,
-    ) -> Vec<(Grant, Subject)> {
-        let Some(row) = self.subjects.get(id) else {
-            return Vec::new();
-        };
-        let priority = row.effective;
-        if priority == Priority::None {
-            return Vec::new();
-        }
-        let reaches = |keep: &[(RowId, bool)]| {
-            let (judged, _) = self.judgement_with(subject, keep, false);
-            self.level_with(id, &judged, asked) >= priority
-        };
-        if reaches(&[]) {
-            return Vec::new(); // nothing that RBAC holds makes it what it is
-        }
-        let mut matters: Vec<(RowId, bool)> = bindings
-            .iter()
-            .filter(|(b, _)| {
-                self.role_of(*b)
-                    .and_then(|r| self.roles.get(r))
-                    .is_some_and(|r| !r.reaches.is_empty())
-                    || self.listed_pair(*b, subject).is_none()
-            })
-            .copied()
-            .collect();
-        // of several smallest sets, always the same one
-        matters.sort_by(|a, b| {
-            let at = |id: RowId| {
-                let (namespace, name) = self.bindings.key(id);
-                (self.names.text(namespace), self.names.text(name))
-            };
-            at(a.0).cmp(&at(b.0))
-        });
-        // what reaches the priority alone must go in any case
-        let (mut gone, mut rest): (Vec<_>, Vec<_>) = matters
-            .iter()
-            .partition(|b| reaches(std::slice::from_ref(b)));
-        if reaches(&rest) {
-            if rest.len() <= EXACT_CUT {
-                let smallest = (1u32..1 << rest.len())
-                    .filter(|mask| {
-                        let keep: Vec<_> = (0..rest.len())
-                            .filter(|i| mask & (1 << i) == 0)
-                            .map(|i| rest[i])
-                            .collect();
-                        !reaches(&keep)
-                    })
-                    .min_by_key(|mask| mask.count_ones());
-                if let Some(mask) = smallest {
-                    gone.extend(
-                        (0..rest.len())
-                            .filter(|i| mask & (1 << i) != 0)
-                            .map(|i| rest[i]),
-                    );
-                }
-            } else {
-                while reaches(&rest) && !rest.is_empty() {
-                    let at = (0..rest.len())
-                        .min_by_key(|i| {
-                            let mut keep = rest.clone();
-                            keep.remove(*i);
-                            let (judged, _) = self.judgement_with(subject, &keep, false);
-                            let level = self.level_with(id, &judged, asked);
-                            (level, judged.findings.len() + judged.edges.len())
-                        })
-                        .unwrap_or(0);
-                    gone.push(rest.remove(at));
-                }
-            }
-        }
-        let mut out: Vec<(Grant, Subject)> = gone
-            .iter()
-            .filter_map(|(b, direct)| {
-                let named = if *direct {
-                    subject.clone()
-                } else {
-                    self.named_group(*b, subject)?
-                };
-                Some((self.grant(*b)?, named))
-            })
-            .collect();
-        out.sort();
-        out
+/// Sets tried where there are no more entries than [`EXACT_CUT`]: all there can be.
+const ALL_SETS: usize = 1 << EXACT_CUT;
+
+/// Sets tried where there are more. One entry that does for several, further along the path, is found
+/// well within.
+const SOME_SETS: usize = 64;
+
+/// An entry of a binding to remove.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CutEntry {
+    /// The binding and its role.
+    pub grant: Grant,
+    /// Whom it names.
+    pub subject: Subject,
+    /// In which form.
+    pub spelling: Spelling,
+    /// Its place in `subjects`, from 0.
+    pub index: u32,
+    /// Entries of that binding.
+    pub entries: u32,
+    /// Where the binding stands.
+    pub origin: Option<Origin>,
+}
+
+/// What brings a subject below its priority.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// The entries to remove, by binding; empty when nothing that RBAC holds makes it what it is.
+    pub entries: Vec<CutEntry>,
+    /// No smaller set does. With many entries to choose from that is not always known.
+    pub exact: bool,
+}
+
+/// A search for the smallest set.
+struct Search<'a> {
+    less: Less<'a>,
+    id: RowId,
+    /// Entries of the subject itself, which are tried first.
+    own: HashSet<Entry>,
+    /// Sets that were tried without success.
+    tried: HashSet<BTreeSet<Entry>>,
+    /// Entries that some proof takes.
+    candidates: HashSet<Entry>,
+    /// There were too many to try.
+    gave_up: bool,
+}
+
+impl Search<'_> {
+    fn proof(&mut self, removed: &BTreeSet<Entry>) -> Option<Vec<Entry>> {
+        let proof = self.less.with(removed.clone()).proof(self.id)?;
+        self.candidates.extend(proof.iter().copied());
+        Some(proof)
     }
 
-    /// The implicit group of the subject that the binding names.
-    fn named_group(&self, binding: RowId, subject: &Subject) -> Option<Subject> {
-        let row = self.bindings.get(binding)?;
-        implicit_groups(subject).into_iter().find_map(|name| {
-            let key = SubjectKey::Group(self.names.get(&name)?);
-            row.subjects
-                .contains(&key)
-                .then_some(Subject::Group { name })
-        })
+    /// A set of the subject's own entries that is enough, and of which none is too much; `None` when no
+    /// such set is enough.
+    fn of_its_own(&mut self, forced: &BTreeSet<Entry>) -> Option<BTreeSet<Entry>> {
+        let mut set = forced.clone();
+        while let Some(proof) = self.proof(&set) {
+            set.insert(*proof.iter().find(|e| self.own.contains(*e))?);
+        }
+        for entry in set.clone() {
+            if set.len() == 1 || forced.contains(&entry) {
+                continue;
+            }
+            let mut rest = set.clone();
+            rest.remove(&entry);
+            if !self.less.with(rest.clone()).holds(self.id) {
+                set = rest;
+            }
+        }
+        Some(set)
+    }
+
+    /// No set with fewer entries can be enough.
+    fn at_least(&mut self, forced: &BTreeSet<Entry>, no_more_than: usize) -> usize {
+        let mut gone = forced.clone();
+        let mut proofs = forced.len();
+        while proofs < no_more_than
+            && let Some(proof) = self.proof(&gone)
+        {
+            proofs += 1;
+            gone.extend(proof);
+        }
+        proofs
+    }
+
+    /// A set with so many more entries that is enough.
+    fn smaller(
+        &mut self,
+        removed: &BTreeSet<Entry>,
+        more: usize,
+        own_alone: bool,
+    ) -> Option<BTreeSet<Entry>> {
+        let Some(proof) = self.proof(removed) else {
+            return Some(removed.clone());
+        };
+        let most = if self.candidates.len() > EXACT_CUT {
+            SOME_SETS
+        } else {
+            ALL_SETS
+        };
+        if self.tried.len() > most {
+            self.gave_up = true;
+        }
+        if more == 0 || self.gave_up {
+            return None;
+        }
+        for entry in proof {
+            if own_alone && !self.own.contains(&entry) {
+                continue;
+            }
+            let mut next = removed.clone();
+            next.insert(entry);
+            if !self.tried.insert(next.clone()) {
+                continue;
+            }
+            let found = self.smaller(&next, more - 1, own_alone);
+            if found.is_some() {
+                return found;
+            }
+        }
+        None
+    }
+}
+
+impl Ledger {
+    /// The smallest set of entries whose removal brings the subject below its priority; of several as
+    /// small as each other, one of its own entries.
+    pub(super) fn cut(&self, id: RowId, asked: &Asked) -> Cut {
+        let nothing = Cut {
+            entries: Vec::new(),
+            exact: true,
+        };
+        let Some(row) = self.subjects.get(id) else {
+            return nothing;
+        };
+        if row.effective == Priority::None {
+            return nothing;
+        }
+        let less = Less::nothing(self, asked, row.effective);
+        let forced = if row.own >= row.effective {
+            less.enough_alone(row.key)
+        } else {
+            BTreeSet::new()
+        };
+        let mut search = Search {
+            id,
+            own: self.entries_of(row.key).into_iter().collect(),
+            tried: HashSet::new(),
+            candidates: forced.iter().copied().collect(),
+            gave_up: false,
+            less,
+        };
+        let Some(mut best) = search.of_its_own(&forced) else {
+            return nothing;
+        };
+        // one is needed in any case
+        let least = match best.len() {
+            one @ ..=1 => one,
+            more => search.at_least(&forced, more),
+        };
+        'sizes: for size in least..best.len() {
+            for own_alone in [true, false] {
+                search.tried.clear();
+                let more = size - forced.len();
+                if let Some(found) = search.smaller(&forced, more, own_alone) {
+                    best = found;
+                    break 'sizes;
+                }
+            }
+            if search.gave_up {
+                break;
+            }
+        }
+        let mut entries: Vec<CutEntry> = best.iter().flat_map(|e| self.cut_entries(*e)).collect();
+        entries.sort();
+        Cut {
+            entries,
+            exact: !search.gave_up,
+        }
+    }
+
+    /// An entry as the binding writes it; a binding may name the same subject in two forms.
+    fn cut_entries(&self, (binding, key): (RowId, SubjectKey)) -> Vec<CutEntry> {
+        let (Some(row), Some(grant)) = (self.bindings.get(binding), self.grant(binding)) else {
+            return Vec::new();
+        };
+        let written = row.written();
+        written
+            .iter()
+            .filter(|(_, named, _)| *named == Some(key))
+            .map(|(index, _, spelling)| CutEntry {
+                grant: grant.clone(),
+                subject: self.subject(key),
+                spelling: *spelling,
+                index: *index,
+                entries: written.len() as u32,
+                origin: Self::origin_of(&row.origin).cloned(),
+            })
+            .collect()
     }
 }

@@ -5,10 +5,12 @@ mod can_i;
 mod cut;
 mod paths;
 mod pods;
+mod proof;
 mod roles;
 mod subjects;
 
 pub use can_i::{Attributes, Question, Verdict};
+pub use cut::{Cut, CutEntry};
 pub use pods::{PodView, SecretView, TokenSource, TokenView};
 pub use roles::{BindingView, RoleView};
 pub use subjects::{FindingView, Grant, PathStep, SubjectView};
@@ -17,12 +19,13 @@ use super::graph::Effective;
 use super::rows::ToKey;
 use super::table::{Map, RowId};
 use std::cell::{OnceCell, RefCell};
+use std::rc::Rc;
 
 /// What is worked out once and used for every subject of one report.
 #[derive(Default)]
 struct Asked {
     /// Members of sets, strongest first.
-    strongest: RefCell<Map<ToKey, Vec<RowId>>>,
+    strongest: RefCell<Map<ToKey, Rc<Vec<RowId>>>>,
     /// The fixpoint from scratch: which of several supports a path shows does not depend on the order
     /// in which things were seen, so that replicas and restarts show the same.
     supports: OnceCell<Vec<Effective>>,

@@ -4,7 +4,7 @@ use super::super::Ledger;
 use super::super::names::Sym;
 use super::super::rows::SubjectKey;
 use super::super::table::RowId;
-use super::Asked;
+use super::{Asked, Cut};
 use crate::object::Subject;
 use crate::rbac::{Names, Reach, implicit_groups};
 use crate::risk::{Finding, Priority, Special, Status};
@@ -68,7 +68,7 @@ pub struct SubjectView {
     /// From the subject, left out, to the identity whose own priority it takes.
     pub path: Vec<PathStep>,
     /// Entries of bindings whose removal brings it below its priority.
-    pub cut: Vec<(Grant, Subject)>,
+    pub cut: Cut,
 }
 
 impl Ledger {
@@ -115,7 +115,7 @@ impl Ledger {
             since: (row.since > 0).then_some(i64::from(row.since)),
             findings,
             path: self.path(id, asked),
-            cut: self.cut(id, &subject, &bindings, asked),
+            cut: self.cut(id, asked),
             subject,
         })
     }

@@ -1,0 +1,437 @@
+//! Why a subject holds a priority, and whether it still would with less.
+//!
+//! A proof is a chain: the edge of the subject that leads to another, and so on to one whose own
+//! findings decide; and of each the entries of bindings that this takes, no more. A subject holds its
+//! priority while one proof is whole, so what brings it down takes something out of every proof.
+
+use super::super::Ledger;
+use super::super::rows::{EdgeRow, SubjectKey, ToKey};
+use super::super::settle;
+use super::super::table::{Map, RowId};
+use super::Asked;
+use crate::rbac::{MASTERS, implicit_groups};
+use crate::risk::Priority;
+use std::borrow::Cow;
+use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::rc::Rc;
+
+/// An entry of a binding: the binding, and whom it names.
+pub(super) type Entry = (RowId, SubjectKey);
+
+/// What a subject gives to a proof.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Its own findings.
+    Own,
+    /// An edge, and whom it leads to.
+    Edge(EdgeRow, RowId),
+}
+
+/// What a subject has by itself, with entries gone.
+struct Power<'a> {
+    own: Priority,
+    edges: Cow<'a, [EdgeRow]>,
+}
+
+/// The ledger less some entries of bindings, as far as one priority goes.
+pub(super) struct Less<'a> {
+    pub(super) ledger: &'a Ledger,
+    pub(super) asked: &'a Asked,
+    /// The priority in question.
+    pub(super) priority: Priority,
+    /// What is gone.
+    pub(super) removed: BTreeSet<Entry>,
+    /// Of this subject nothing but these entries counts; whoever else they name keeps what it has.
+    only: Option<(RowId, Vec<Entry>)>,
+}
+
+impl<'a> Less<'a> {
+    /// Nothing is gone yet.
+    pub(super) fn nothing(ledger: &'a Ledger, asked: &'a Asked, priority: Priority) -> Less<'a> {
+        Less {
+            ledger,
+            asked,
+            priority,
+            removed: BTreeSet::new(),
+            only: None,
+        }
+    }
+
+    /// The same with other entries gone.
+    pub(super) fn with(&self, removed: BTreeSet<Entry>) -> Less<'a> {
+        Less {
+            removed,
+            only: None,
+            ..*self
+        }
+    }
+
+    /// Does the subject hold the priority?
+    pub(super) fn holds(&self, id: RowId) -> bool {
+        self.chain(id).is_some()
+    }
+
+    /// The entries of one proof, those of the subject first; `None` when it does not hold the priority.
+    /// Entries that Kubernetes makes again at its next start are left out, but for the subject's own.
+    pub(super) fn proof(&self, id: RowId) -> Option<Vec<Entry>> {
+        let mut out: Vec<Entry> = Vec::new();
+        for (at, part) in self.chain(id)? {
+            for entry in self.needed(at, part) {
+                if (at == id || !self.comes_back(entry)) && !out.contains(&entry) {
+                    out.push(entry);
+                }
+            }
+        }
+        Some(out)
+    }
+
+    fn comes_back(&self, (binding, key): Entry) -> bool {
+        let subject = self.ledger.subject(key);
+        self.ledger.listed_pair(binding, &subject).is_some()
+    }
+
+    /// The subjects of one proof, each with what it gives, the one asked about first.
+    fn chain(&self, id: RowId) -> Option<Vec<(RowId, Part)>> {
+        let mut gated = false;
+        let mut parents: Map<RowId, (RowId, EdgeRow)> = Map::default();
+        let mut seen: HashSet<ToKey> = HashSet::new();
+        let mut queue = VecDeque::from([id]);
+        let mut found = None;
+        'search: while let Some(at) = queue.pop_front() {
+            let Some(key) = self.ledger.subjects.get(at).map(|r| r.key) else {
+                continue;
+            };
+            let power = self.power(at, key);
+            if power.own >= self.priority {
+                found = Some(at);
+                break;
+            }
+            for edge in self.strong(&power.edges) {
+                if edge.gate.is_some() {
+                    gated = true;
+                    continue;
+                }
+                let own_nodes = matches!(edge.to, ToKey::OwnNodeTokens(_));
+                if !seen.insert(edge.to) && !own_nodes {
+                    continue;
+                }
+                for member in self.members(edge.to, key) {
+                    if member == id || parents.contains_key(&member) {
+                        continue;
+                    }
+                    parents.insert(member, (at, *edge));
+                    if self.surely(member) {
+                        found = Some(member);
+                        break 'search;
+                    }
+                    queue.push_back(member);
+                }
+            }
+        }
+        let Some(mut at) = found else {
+            return if gated { self.tree(id) } else { None };
+        };
+        let mut chain = vec![(at, Part::Own)];
+        while let Some((before, edge)) = parents.get(&at) {
+            chain.push((*before, Part::Edge(*edge, at)));
+            at = *before;
+        }
+        chain.reverse();
+        Some(chain)
+    }
+
+    /// The same where edges take a second identity: a proof is a tree then. From nothing upwards, so
+    /// that none leans on itself.
+    fn tree(&self, id: RowId) -> Option<Vec<(RowId, Part)>> {
+        let mut nodes: Vec<(RowId, SubjectKey, Power<'a>)> = Vec::new();
+        let mut known: HashSet<RowId> = HashSet::from([id]);
+        let mut queue = VecDeque::from([id]);
+        while let Some(at) = queue.pop_front() {
+            let Some(key) = self.ledger.subjects.get(at).map(|r| r.key) else {
+                continue;
+            };
+            let power = self.power(at, key);
+            for edge in self.strong(&power.edges) {
+                for to in std::iter::once(edge.to).chain(edge.gate) {
+                    for member in self.members(to, key) {
+                        if known.insert(member) {
+                            queue.push_back(member);
+                        }
+                    }
+                }
+            }
+            nodes.push((at, key, power));
+        }
+        let mut held: Map<RowId, Vec<Part>> = Map::default();
+        loop {
+            let before = held.len();
+            for (at, key, power) in &nodes {
+                if held.contains_key(at) {
+                    continue;
+                }
+                if power.own >= self.priority {
+                    held.insert(*at, vec![Part::Own]);
+                    continue;
+                }
+                let parts = self.strong(&power.edges).find_map(|edge| {
+                    let reached = |to: ToKey| {
+                        let mut members = self.members(to, *key);
+                        members.find(|m| m != at && held.contains_key(m))
+                    };
+                    let first = Part::Edge(*edge, reached(edge.to)?);
+                    Some(match edge.gate {
+                        None => vec![first],
+                        Some(gate) => vec![first, Part::Edge(*edge, reached(gate)?)],
+                    })
+                });
+                if let Some(parts) = parts {
+                    held.insert(*at, parts);
+                }
+            }
+            if held.contains_key(&id) || held.len() == before {
+                break;
+            }
+        }
+        held.get(&id)?;
+        let mut out = Vec::new();
+        let mut queue = VecDeque::from([id]);
+        let mut listed: HashSet<RowId> = HashSet::new();
+        while let Some(at) = queue.pop_front() {
+            for part in held.get(&at).into_iter().flatten() {
+                out.push((at, *part));
+                if let Part::Edge(_, next) = part
+                    && listed.insert(*next)
+                {
+                    queue.push_back(*next);
+                }
+            }
+        }
+        Some(out)
+    }
+
+    fn strong<'e>(&self, edges: &'e [EdgeRow]) -> impl Iterator<Item = &'e EdgeRow> {
+        let priority = self.priority;
+        edges.iter().filter(move |e| e.cap >= priority)
+    }
+
+    /// Members of a set that may hold the priority, strongest first, then by name.
+    fn members(&self, to: ToKey, source: SubjectKey) -> impl Iterator<Item = RowId> {
+        let all = self.asked.members(self.ledger, to, source);
+        let mut next = 0;
+        std::iter::from_fn(move || {
+            next += 1;
+            all.get(next - 1).copied()
+        })
+        .take_while(|m| {
+            let row = self.ledger.subjects.get(*m);
+            row.is_some_and(|r| r.effective >= self.priority)
+        })
+        .filter(|m| !self.vanished(*m))
+    }
+
+    /// Its own findings decide, and nothing of it is gone.
+    fn surely(&self, id: RowId) -> bool {
+        let row = self.ledger.subjects.get(id);
+        row.is_some_and(|r| r.own >= self.priority && !self.touches(r.key))
+    }
+
+    fn touches(&self, key: SubjectKey) -> bool {
+        self.removed.iter().any(|(_, named)| {
+            *named == key
+                || match named {
+                    SubjectKey::Group(group) => {
+                        let group = self.ledger.names.text(*group);
+                        let has = implicit_groups(&self.ledger.subject(key));
+                        has.iter().any(|g| **g == **group)
+                    }
+                    _ => false,
+                }
+        })
+    }
+
+    /// It was there because bindings named it, and none does any more.
+    fn vanished(&self, id: RowId) -> bool {
+        let Some(row) = self.ledger.subjects.get(id) else {
+            return true;
+        };
+        let stays = match row.key {
+            SubjectKey::Account(..) => row.exists,
+            SubjectKey::Group(name) => **self.ledger.names.text(name) == *MASTERS,
+            SubjectKey::User(_) => false,
+        };
+        let gone = |b: &RowId| self.removed.contains(&(*b, row.key));
+        !stays && !self.removed.is_empty() && row.bindings.iter().all(gone)
+    }
+
+    fn power(&self, id: RowId, key: SubjectKey) -> Power<'a> {
+        if let Some((_, entries)) = self.only.as_ref().filter(|(only, _)| *only == id) {
+            return self.power_of(key, entries);
+        }
+        if !self.touches(key) {
+            let row = self.ledger.subjects.get(id);
+            return Power {
+                own: row.map(|r| r.own).unwrap_or_default(),
+                edges: Cow::Borrowed(row.map(|r| &*r.edges).unwrap_or_default()),
+            };
+        }
+        let mut left = self.ledger.entries_of(key);
+        left.retain(|e| !self.removed.contains(e));
+        self.power_of(key, &left)
+    }
+
+    /// What the subject has by these entries alone.
+    fn power_of(&self, key: SubjectKey, entries: &[Entry]) -> Power<'a> {
+        let ledger = self.ledger;
+        let (judged, _) =
+            ledger.judgement_with(&ledger.subject(key), &holdings(key, entries), false);
+        let rows = judged.edges.iter();
+        Power {
+            own: judged.own(),
+            edges: rows
+                .filter_map(|e| settle::edge_row(e, |name| ledger.names.get(name)))
+                .collect(),
+        }
+    }
+
+    fn gives(&self, key: SubjectKey, entries: &[Entry], part: Part) -> bool {
+        let power = self.power_of(key, entries);
+        match part {
+            Part::Own => power.own >= self.priority,
+            Part::Edge(edge, next) => self.strong(&power.edges).any(|e| {
+                let leads = |to: ToKey| self.members(to, key).any(|m| m == next);
+                *e == edge || (e.gate == edge.gate && (leads(e.to) || e.gate.is_some_and(leads)))
+            }),
+        }
+    }
+
+    /// Entries that a subject's part takes, as few as leave it whole.
+    pub(super) fn needed(&self, id: RowId, part: Part) -> Vec<Entry> {
+        let Some(key) = self.ledger.subjects.get(id).map(|r| r.key) else {
+            return Vec::new();
+        };
+        let mut entries = self.ledger.entries_of(key);
+        entries.retain(|e| !self.removed.contains(e));
+        let granting: Vec<Entry> = entries
+            .iter()
+            .filter(|(b, _)| self.ledger.grants_anything(*b))
+            .copied()
+            .collect();
+        if granting.len() < entries.len() && self.gives(key, &granting, part) {
+            entries = granting;
+        }
+        if let Some(one) = entries.iter().find(|e| self.gives(key, &[**e], part)) {
+            return vec![*one];
+        }
+        let mut at = entries.len();
+        while at > 0 {
+            at -= 1;
+            let mut rest = entries.clone();
+            rest.remove(at);
+            if self.gives(key, &rest, part) {
+                entries = rest;
+            }
+        }
+        entries
+    }
+
+    /// Entries of the subject each of which is enough for the priority by its findings alone.
+    pub(super) fn enough_alone(&self, key: SubjectKey) -> BTreeSet<Entry> {
+        let entries = self.ledger.entries_of(key).into_iter();
+        entries
+            .filter(|e| self.gives(key, &[*e], Part::Own))
+            .collect()
+    }
+}
+
+/// Entries as bindings that apply to the subject; the second value tells whether it is named itself.
+fn holdings(key: SubjectKey, entries: &[Entry]) -> Vec<(RowId, bool)> {
+    let mut out: Vec<(RowId, bool)> = Vec::with_capacity(entries.len());
+    for (binding, named) in entries {
+        match out.iter_mut().find(|(b, _)| b == binding) {
+            Some(known) => known.1 |= *named == key,
+            None => out.push((*binding, *named == key)),
+        }
+    }
+    out
+}
+
+impl Asked {
+    /// Everybody that an edge of `source` to this set leads to, strongest first, then by name.
+    fn members(&self, ledger: &Ledger, to: ToKey, source: SubjectKey) -> Rc<Vec<RowId>> {
+        let fresh = || {
+            let mut members: Vec<(Priority, SubjectKey, RowId)> = ledger
+                .set_members(to, source)
+                .into_iter()
+                .filter_map(|m| ledger.subjects.get(m).map(|r| (r.effective, r.key, m)))
+                .filter(|(level, ..)| *level > Priority::None)
+                .collect();
+            members.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| ledger.order(a.1, b.1)));
+            Rc::new(members.into_iter().map(|(.., m)| m).collect::<Vec<_>>())
+        };
+        if matches!(to, ToKey::OwnNodeTokens(_)) {
+            return fresh();
+        }
+        let known = self.strongest.borrow().get(&to).cloned();
+        known.unwrap_or_else(|| {
+            let members = fresh();
+            self.strongest.borrow_mut().insert(to, members.clone());
+            members
+        })
+    }
+}
+
+impl Ledger {
+    /// The entries that apply to a subject: those that name it, then those that name its implicit
+    /// groups; by the names of the bindings.
+    pub(super) fn entries_of(&self, key: SubjectKey) -> Vec<Entry> {
+        let groups = implicit_groups(&self.subject(key));
+        let groups = groups.iter().filter_map(|g| self.names.get(g));
+        let keys = std::iter::once(key).chain(groups.map(SubjectKey::Group));
+        let mut out = Vec::new();
+        for key in keys {
+            let row = self.subjects.find(key).and_then(|id| self.subjects.get(id));
+            let from = out.len();
+            out.extend(row.iter().flat_map(|r| &r.bindings).map(|b| (*b, key)));
+            out[from..].sort_by(|a: &Entry, b: &Entry| {
+                let at = |id: RowId| {
+                    let (namespace, name) = self.bindings.key(id);
+                    (self.names.text(namespace), self.names.text(name))
+                };
+                at(a.0).cmp(&at(b.0))
+            });
+        }
+        out
+    }
+
+    fn grants_anything(&self, binding: RowId) -> bool {
+        let role = self.role_of(binding).and_then(|r| self.roles.get(r));
+        role.is_some_and(|r| !r.reaches.is_empty())
+    }
+
+    /// Its priority rests on what implicit groups hold, and on nothing that names it: then the group's
+    /// own series is the page (contract §5).
+    pub(in crate::ledger) fn rests_on_groups(&self, id: RowId) -> bool {
+        let Some(row) = self.subjects.get(id) else {
+            return false;
+        };
+        if row.bindings.is_empty() {
+            return !matches!(row.key, SubjectKey::Group(_)) || row.effective > row.own;
+        }
+        let entries = self.entries_of(row.key);
+        let (direct, groups): (Vec<Entry>, Vec<Entry>) = entries
+            .into_iter()
+            .partition(|(_, named)| *named == row.key);
+        if !groups.iter().any(|(b, _)| self.grants_anything(*b)) {
+            return false;
+        }
+        let asked = Asked::default();
+        let holds_by = |entries: Vec<Entry>| {
+            let less = Less {
+                only: Some((id, entries)),
+                ..Less::nothing(self, &asked, row.effective)
+            };
+            less.holds(id)
+        };
+        holds_by(groups) && !holds_by(direct)
+    }
+}
