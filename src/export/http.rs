@@ -8,11 +8,12 @@
 //! The deadlines are kept here and not by hyper: its header timeout runs between requests too, so
 //! that a short one against slow headers would close the connection of every scraper at rest.
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes, buf::Reader};
+use flate2::read::GzDecoder;
 use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
-    body::{Body as _, Incoming},
+    body::{Body, Frame, Incoming, SizeHint},
     header,
     server::conn::http1,
     service::service_fn,
@@ -24,7 +25,7 @@ use std::{
     convert::Infallible,
     fmt,
     future::{Future, poll_fn},
-    io,
+    io::{self, Read as _},
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     pin::{Pin, pin},
     str::FromStr,
@@ -68,7 +69,32 @@ pub struct Reply {
     /// Further headers.
     pub headers: Vec<(&'static str, String)>,
     /// The body.
-    pub body: Bytes,
+    pub body: Content,
+}
+
+/// The body of a [`Reply`].
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// As it is sent.
+    Whole(Bytes),
+    /// One gzip member that is sent unpacked: a large text is never whole in memory, and nothing but
+    /// the packed bytes is held for a client that takes its time.
+    Unpacked {
+        /// The gzip member.
+        packed: Bytes,
+        /// Length of what is in it.
+        length: u64,
+    },
+}
+
+impl Content {
+    /// Bytes to be sent.
+    fn length(&self) -> u64 {
+        match self {
+            Content::Whole(bytes) => bytes.len() as u64,
+            Content::Unpacked { length, .. } => *length,
+        }
+    }
 }
 
 impl Reply {
@@ -79,7 +105,7 @@ impl Reply {
             content_type,
             encoding: None,
             headers: Vec::new(),
-            body: body.into(),
+            body: Content::Whole(body.into()),
         }
     }
 
@@ -511,6 +537,8 @@ struct State {
     progress: Instant,
     /// The request's body was left in the socket.
     unread: bool,
+    /// More of the response is still to be unpacked: that hyper has flushed does not end it.
+    unpacking: bool,
     /// Close with a reset: whatever the client has not taken is thrown away.
     reset: bool,
 }
@@ -527,6 +555,7 @@ impl Pulse {
                 since: now,
                 progress: now,
                 unread: false,
+                unpacking: false,
                 reset: false,
             }),
             evicted: Notify::new(),
@@ -617,11 +646,12 @@ impl AsyncWrite for Watched {
     }
 
     /// hyper flushes when it has nothing left to write, and a body in one piece is among what it
-    /// had: the response is with the kernel. The next request it takes up only then.
+    /// had: the response is with the kernel. The next request it takes up only then. A body that is
+    /// unpacked on the way says itself when it has given its last piece.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
         let mut state = lock(&self.pulse.state);
-        if state.phase == Phase::Response {
+        if state.phase == Phase::Response && !state.unpacking {
             state.enter(Phase::Idle);
         }
         Poll::Ready(Ok(()))
@@ -665,9 +695,9 @@ impl Drop for Watched {
 
 async fn answer<S: Site>(
     server: &Server<S>,
-    pulse: &Pulse,
+    pulse: &Arc<Pulse>,
     request: Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+) -> Result<Response<Sent>, Infallible> {
     let has_body = !request.body().is_end_stream();
     {
         let mut state = lock(&pulse.state);
@@ -691,13 +721,18 @@ async fn answer<S: Site>(
     } else {
         compute(server, &request).await
     };
-    let mut response = response(reply);
+    let mut response = response(reply).map(|content| Sent::new(content, pulse));
     if has_body {
         // What is left unread stands where the next request would begin.
         let close = header::HeaderValue::from_static("close");
         response.headers_mut().insert(header::CONNECTION, close);
     }
-    lock(&pulse.state).enter(Phase::Response);
+    let mut state = lock(&pulse.state);
+    state.enter(Phase::Response);
+    // the body of an answer to HEAD is never asked for a piece
+    state.unpacking =
+        *request.method() != Method::HEAD && matches!(response.body(), Sent::Pieces { .. });
+    drop(state);
     Ok(response)
 }
 
@@ -728,6 +763,83 @@ async fn compute<S: Site>(server: &Server<S>, request: &Request<Incoming>) -> Re
     })
 }
 
+/// Bytes unpacked at a time.
+const PIECE: usize = 64 * 1024;
+
+/// A body on its way.
+enum Sent {
+    /// In one piece.
+    Whole(Full<Bytes>),
+    /// Unpacked piece by piece, as the connection takes them.
+    Pieces {
+        unpacked: Box<GzDecoder<Reader<Bytes>>>,
+        left: u64,
+        pulse: Arc<Pulse>,
+    },
+}
+
+impl Sent {
+    fn new(content: Content, pulse: &Arc<Pulse>) -> Sent {
+        match content {
+            Content::Whole(bytes) => Sent::Whole(Full::new(bytes)),
+            Content::Unpacked { packed, length } => Sent::Pieces {
+                unpacked: Box::new(GzDecoder::new(packed.reader())),
+                left: length,
+                pulse: Arc::clone(pulse),
+            },
+        }
+    }
+}
+
+impl Body for Sent {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        match self.get_mut() {
+            Sent::Whole(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map_err(|never| match never {}),
+            Sent::Pieces {
+                unpacked,
+                left,
+                pulse,
+            } => {
+                if *left == 0 {
+                    return Poll::Ready(None);
+                }
+                let most = usize::try_from(*left).unwrap_or(PIECE).min(PIECE);
+                let mut piece = vec![0; most];
+                if let Err(error) = unpacked.read_exact(&mut piece) {
+                    return Poll::Ready(Some(Err(error)));
+                }
+                *left -= most as u64;
+                if *left == 0 {
+                    lock(&pulse.state).unpacking = false;
+                }
+                Poll::Ready(Some(Ok(Frame::data(piece.into()))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Sent::Whole(body) => body.is_end_stream(),
+            Sent::Pieces { left, .. } => *left == 0,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Sent::Whole(body) => body.size_hint(),
+            Sent::Pieces { left, .. } => SizeHint::with_exact(*left),
+        }
+    }
+}
+
 /// A header's values as one list, which is what several lines of it mean.
 fn joined(request: &Request<Incoming>, name: header::HeaderName) -> Option<String> {
     let values: Vec<&str> = request
@@ -739,7 +851,7 @@ fn joined(request: &Request<Incoming>, name: header::HeaderName) -> Option<Strin
     (!values.is_empty()).then(|| values.join(", "))
 }
 
-fn response(reply: Reply) -> Response<Full<Bytes>> {
+fn response(reply: Reply) -> Response<Content> {
     let mut builder = Response::builder()
         .status(reply.status)
         .header(header::CONTENT_TYPE, reply.content_type)
@@ -747,7 +859,7 @@ fn response(reply: Reply) -> Response<Full<Bytes>> {
         .header(header::CACHE_CONTROL, "no-store");
     // hyper would add it, but not to every answer to HEAD.
     if !matches!(reply.status, 204 | 304) {
-        builder = builder.header(header::CONTENT_LENGTH, reply.body.len());
+        builder = builder.header(header::CONTENT_LENGTH, reply.body.length());
     }
     if let Some(encoding) = reply.encoding {
         builder = builder.header(header::CONTENT_ENCODING, encoding);
@@ -755,9 +867,9 @@ fn response(reply: Reply) -> Response<Full<Bytes>> {
     for (name, value) in reply.headers {
         builder = builder.header(name, value);
     }
-    builder.body(Full::new(reply.body)).unwrap_or_else(|error| {
+    builder.body(reply.body).unwrap_or_else(|error| {
         tracing::error!(%error, "a reply has a header that cannot be sent");
-        let mut response = Response::new(Full::default());
+        let mut response = Response::new(Content::Whole(Bytes::new()));
         *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
         response
     })

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
-use std::io::Write;
+use std::io::{self, Write};
 
 /// An exposition format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -226,15 +226,45 @@ pub fn accepts_gzip(accept_encoding: Option<&str>) -> bool {
 /// Compresses at level 1: an exposition repeats itself so much that this already takes most of it
 /// away, and higher levels cost several times the time for what is left.
 pub fn gzip(bytes: &[u8]) -> Bytes {
-    let mut encoder = GzEncoder::new(
-        Vec::with_capacity(bytes.len() / 8 + 64),
-        Compression::fast(),
-    );
-    encoder
-        .write_all(bytes)
-        .and_then(|()| encoder.finish())
-        .map(Bytes::from)
-        .expect("a Vec takes every write")
+    let mut packer = Packer::default();
+    packer.write_all(bytes).expect("a Vec takes every write");
+    packer.finish().0
+}
+
+/// Compresses what is written to it, at level 1 too.
+#[derive(Debug)]
+pub struct Packer {
+    encoder: GzEncoder<Vec<u8>>,
+    length: u64,
+}
+
+impl Default for Packer {
+    fn default() -> Packer {
+        Packer {
+            encoder: GzEncoder::new(Vec::new(), Compression::fast()),
+            length: 0,
+        }
+    }
+}
+
+impl Packer {
+    /// The gzip member, and the length of what is in it.
+    pub fn finish(self) -> (Bytes, u64) {
+        let packed = self.encoder.finish().expect("a Vec takes every write");
+        (packed.into(), self.length)
+    }
+}
+
+impl Write for Packer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.encoder.write(bytes)?;
+        self.length += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Derives text 0.0.4 from the OpenMetrics that prometheus-client writes.

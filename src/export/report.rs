@@ -1,12 +1,14 @@
 //! The report of contract §9: as JSON, and as the table that `scan` prints.
 
 use crate::ledger::{
-    self, BindingView, Grant, Ledger, PathStep, PodView, Problem, RoleView, Severity, SubjectView,
-    TokenSource,
+    self, BindingView, ByLevel, Grant, Ledger, PathStep, PodView, Problem, RoleView, Severity,
+    SubjectView, TokenSource,
 };
 use crate::object::{SERVICE_ACCOUNT_USER_PREFIX, SecretSource, Spelling, Subject};
 use crate::risk::{Priority, Status};
-use serde::Serialize;
+use serde::ser::SerializeStruct as _;
+use serde::{Serialize, Serializer};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -298,6 +300,17 @@ fn written_reference(entry: &ledger::CutEntry) -> Reference {
     }
 }
 
+/// The subject that a report writes with these three.
+pub(super) fn subject_of(kind: &str, namespace: &str, name: &str) -> Option<Subject> {
+    let (namespace, name) = (namespace.to_owned(), name.to_owned());
+    match (kind, namespace.is_empty()) {
+        ("Group", true) => Some(Subject::Group { name }),
+        ("User", true) => Some(Subject::user(&name)),
+        ("ServiceAccount", false) => Some(Subject::ServiceAccount { namespace, name }),
+        _ => None,
+    }
+}
+
 fn role_reference(cluster: bool, namespace: &str, name: &str) -> Reference {
     Reference {
         kind: if cluster { "ClusterRole" } else { "Role" },
@@ -337,7 +350,7 @@ pub(super) fn step_entry(step: &PathStep) -> StepEntry {
     }
 }
 
-fn subject_entry(view: &SubjectView) -> SubjectEntry {
+pub(super) fn subject_entry(view: &SubjectView) -> SubjectEntry {
     let Reference {
         kind,
         namespace,
@@ -378,13 +391,13 @@ fn subject_entry(view: &SubjectView) -> SubjectEntry {
 }
 
 /// RFC 3339, UTC.
-fn rfc3339(seconds: i64) -> Option<String> {
+pub(super) fn rfc3339(seconds: i64) -> Option<String> {
     jiff::Timestamp::from_second(seconds)
         .ok()
         .map(|t| t.to_string())
 }
 
-fn pod_entry(view: &PodView) -> PodEntry {
+pub(super) fn pod_entry(view: &PodView) -> PodEntry {
     PodEntry {
         namespace: view.namespace.clone(),
         name: view.name.clone(),
@@ -429,7 +442,7 @@ fn pod_entry(view: &PodView) -> PodEntry {
     }
 }
 
-fn role_entry(view: &RoleView) -> RoleEntry {
+pub(super) fn role_entry(view: &RoleView) -> RoleEntry {
     RoleEntry {
         kind: if view.cluster { "ClusterRole" } else { "Role" },
         namespace: view.namespace.clone(),
@@ -455,7 +468,7 @@ fn role_entry(view: &RoleView) -> RoleEntry {
     }
 }
 
-fn binding_entry(view: &BindingView) -> BindingEntry {
+pub(super) fn binding_entry(view: &BindingView) -> BindingEntry {
     let mut dangling = Vec::new();
     if view.role_missing {
         dangling.push("role-missing");
@@ -506,48 +519,88 @@ fn dangling_problem(view: &BindingView) -> Problem {
     }
 }
 
+/// What could not be read, and bindings to nothing.
+pub(super) fn problems(ledger: &Ledger) -> Vec<Problem> {
+    let mut problems = ledger.problems();
+    let dangling = ledger.dangling_bindings();
+    problems.extend(dangling.map(|v| dangling_problem(&v)));
+    problems.sort();
+    problems
+}
+
+/// A sequence that is worked out while it is written.
+struct Each<I>(Cell<Option<I>>);
+
+impl<I> Each<I> {
+    fn of(items: I) -> Each<I> {
+        Each(Cell::new(Some(items)))
+    }
+}
+
+impl<I: Iterator<Item: Serialize>> Serialize for Each<I> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(self.0.take().into_iter().flatten())
+    }
+}
+
+impl Summary {
+    /// Of the ledger as it stands.
+    pub fn of(ledger: &Ledger) -> Summary {
+        let named = |levels: &ByLevel| -> Levels {
+            let by_status = |counts: &[u32; 3]| {
+                let counts = Status::ALL.into_iter().zip(counts);
+                counts.map(|(s, n)| (s.as_str(), u64::from(*n))).collect()
+            };
+            let all = Priority::ALL.into_iter().zip(levels);
+            all.map(|(p, counts)| (p, by_status(counts))).collect()
+        };
+        let [subjects, pods] = ledger.levels();
+        Summary {
+            subjects: named(&subjects),
+            pods: named(&pods),
+            namespaces: ledger.namespace_count() as u64,
+            skipped: ledger.skipped().clone(),
+        }
+    }
+}
+
 impl Report {
     /// Of the ledger as it stands.
     pub fn of(ledger: &Ledger) -> Report {
-        let subjects: Vec<SubjectEntry> =
-            ledger.subject_views().map(|v| subject_entry(&v)).collect();
-        let pods: Vec<PodEntry> = ledger.pod_views().map(|v| pod_entry(&v)).collect();
-        let bindings: Vec<BindingView> = ledger.binding_views().collect();
-        let mut problems = ledger.problems();
-        problems.extend(
-            bindings
-                .iter()
-                .filter(|b| b.role_missing)
-                .map(dangling_problem),
-        );
-        problems.sort();
-        let levels = |all: &mut dyn Iterator<Item = (Priority, Status)>| {
-            let empty = || Status::ALL.iter().map(|s| (s.as_str(), 0)).collect();
-            let mut out: Levels = Priority::ALL.into_iter().map(|p| (p, empty())).collect();
-            for (priority, status) in all {
-                *out.entry(priority)
-                    .or_default()
-                    .entry(status.as_str())
-                    .or_default() += 1;
-            }
-            out
-        };
         Report {
             complete: ledger.complete(),
-            problems,
+            problems: problems(ledger),
             ruleset: ledger.catalogue().ruleset.clone(),
             kubernetes_version: ledger.version().to_string(),
-            summary: Summary {
-                subjects: levels(&mut subjects.iter().map(|s| (s.priority, s.status))),
-                pods: levels(&mut pods.iter().map(|p| (p.priority, p.status))),
-                namespaces: ledger.namespace_count() as u64,
-                skipped: ledger.skipped().clone(),
-            },
-            subjects,
-            pods,
+            summary: Summary::of(ledger),
+            subjects: ledger.subject_views().map(|v| subject_entry(&v)).collect(),
+            pods: ledger.pod_views().map(|v| pod_entry(&v)).collect(),
             roles: ledger.role_views().map(|v| role_entry(&v)).collect(),
-            bindings: bindings.iter().map(binding_entry).collect(),
+            bindings: ledger.binding_views().map(|v| binding_entry(&v)).collect(),
         }
+    }
+
+    /// Writes the report of the ledger as JSON, entry by entry, so that it is never whole in memory.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn write(ledger: &Ledger, to: impl std::io::Write) -> serde_json::Result<()> {
+        let mut out = serde_json::Serializer::new(to);
+        let mut report = out.serialize_struct("Report", 9)?;
+        report.serialize_field("complete", &ledger.complete())?;
+        report.serialize_field("problems", &problems(ledger))?;
+        report.serialize_field("ruleset", &ledger.catalogue().ruleset)?;
+        report.serialize_field("kubernetesVersion", &ledger.version().to_string())?;
+        report.serialize_field("summary", &Summary::of(ledger))?;
+        let subjects = ledger.subject_views().map(|v| subject_entry(&v));
+        report.serialize_field("subjects", &Each::of(subjects))?;
+        let pods = ledger.pod_views().map(|v| pod_entry(&v));
+        report.serialize_field("pods", &Each::of(pods))?;
+        let roles = ledger.role_views().map(|v| role_entry(&v));
+        report.serialize_field("roles", &Each::of(roles))?;
+        let bindings = ledger.binding_views().map(|v| binding_entry(&v));
+        report.serialize_field("bindings", &Each::of(bindings))?;
+        report.end()
     }
 
     /// The highest priority of an open subject; those that come and go with a chart run do not count.
@@ -665,7 +718,7 @@ impl Report {
     }
 }
 
-fn written(s: &SubjectEntry) -> String {
+pub(super) fn written(s: &SubjectEntry) -> String {
     match s.kind {
         "ServiceAccount" => printable(&format!("sa:{}/{}", s.namespace, s.name)),
         "Group" => printable(&format!("group:{}", s.name)),

@@ -1,17 +1,17 @@
 //! What the server serves: routes, and the state they read.
 
+use super::api;
 use super::http::{Ask, Reply, Site};
 use super::metrics::{About, Work};
-use super::negotiate::{accepts_gzip, exposition, gzip};
+use super::negotiate::{accepts_gzip, exposition};
 use super::render::Renderer;
-use super::report::Report;
 use crate::clock;
 use crate::ledger::{Ledger, Snapshot};
 use crate::risk::{Priority, Status};
 use arc_swap::ArcSwap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 /// What the writer shares with readers.
 #[derive(Debug)]
@@ -120,26 +120,12 @@ impl Pages {
         reply
     }
 
-    fn report(&self, ask: &Ask<'_>) -> Reply {
-        let report = {
-            let ledger = self
-                .shared
-                .ledger
-                .read()
-                .unwrap_or_else(PoisonError::into_inner);
-            Report::of(&ledger)
-        };
-        let body = match serde_json::to_vec(&report) {
-            Ok(body) => body,
-            Err(error) => {
-                return Reply::text(500, format!("the report could not be written: {error}\n"));
-            }
-        };
-        let compressed = accepts_gzip(ask.accept_encoding);
-        let body = if compressed { gzip(&body) } else { body.into() };
-        let mut reply = Reply::new(200, "application/json", body).negotiated();
-        reply.encoding = compressed.then_some("gzip");
-        reply
+    /// The ledger between two settled batches.
+    fn ledger(&self) -> RwLockReadGuard<'_, Ledger> {
+        self.shared
+            .ledger
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A plain landing page: what this is, how it looks, where to go.
@@ -222,6 +208,9 @@ impl Site for Pages {
     fn reply(&self, ask: &Ask<'_>) -> Reply {
         let snapshot = self.shared.snapshot.load_full();
         if !snapshot.synced {
+            if ask.path.starts_with(api::ROOT) {
+                return api::unavailable(&snapshot).with_header("retry-after", "5");
+            }
             let body = format!(
                 "not every resource has been listed yet; nothing is shown before, as it would be too low\n{}",
                 Pages::states(&snapshot)
@@ -231,7 +220,7 @@ impl Site for Pages {
         match ask.path {
             path if path == self.telemetry_path => self.metrics(ask, &snapshot),
             "/" => self.landing(&snapshot),
-            "/api/v1/report" => self.report(ask),
+            path if path.starts_with(api::ROOT) => api::answer(&self.ledger(), ask),
             _ => Reply::text(404, "not found; see / for what there is\n"),
         }
     }

@@ -33,8 +33,9 @@ mod watch;
 pub use change::{Change, FaultReason, ObjectRef, Problem, Severity, WatchEvent};
 pub use policy::Policy;
 pub use query::{
-    Attributes, BindingView, Cut, CutEntry, FindingView, Grant, PathStep, PodView, Question,
-    RoleView, SecretView, SubjectView, TokenSource, TokenView, Verdict,
+    Attributes, BindingFilter, BindingView, Cut, CutEntry, Filter, FindingView, Grant, Listed,
+    Order, PathStep, PodFilter, PodHas, PodView, Question, RoleFilter, RoleView, SecretView, Slice,
+    SubjectFilter, SubjectLine, SubjectView, TokenSource, TokenView, Verdict, WorkloadLine,
 };
 pub use tally::{
     ByLevel, ByPriority, Judged, NamespaceBlock, RuleCount, Snapshot, SubjectDetail, WorkloadDetail,

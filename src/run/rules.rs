@@ -3,47 +3,12 @@
 use super::{Exit, Failure, print};
 use crate::cli::Output;
 use crate::export::report::columns;
-use crate::risk::{Catalogue, Priority, Rule};
-use serde::Serialize;
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Entry<'a> {
-    id: &'a str,
-    title: &'a str,
-    cluster: Option<Priority>,
-    privileged: Option<Priority>,
-    namespace: Option<Priority>,
-    finding: bool,
-    attack: &'a str,
-    remediation: &'a str,
-    references: &'a str,
-    origin: &'static str,
-}
-
-fn entry(rule: &Rule) -> Entry<'_> {
-    let levels = if rule.named_only {
-        rule.named.as_ref().unwrap_or(&rule.levels)
-    } else {
-        &rule.levels
-    };
-    Entry {
-        id: &rule.id,
-        title: &rule.title,
-        cluster: levels.cluster,
-        privileged: levels.privileged,
-        namespace: levels.namespace,
-        finding: rule.finding,
-        attack: &rule.attack,
-        remediation: &rule.remediation,
-        references: &rule.references,
-        origin: "shipped",
-    }
-}
+use crate::export::rules::RuleEntry;
+use crate::risk::{Catalogue, Priority};
 
 pub(super) fn list(output: Output) -> Result<Exit, Failure> {
     let catalogue = Catalogue::shipped();
-    let entries: Vec<Entry<'_>> = catalogue.rules.iter().map(entry).collect();
+    let entries: Vec<RuleEntry<'_>> = catalogue.rules.iter().map(RuleEntry::of).collect();
     let text = match output {
         Output::Json => {
             serde_json::to_string_pretty(&entries)

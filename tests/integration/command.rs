@@ -842,6 +842,22 @@ fn reviews_come_in_every_form_and_leave_in_order() {
 
 // === serve
 
+/// An answer of a server.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (key, value) = line.split_once(": ")?;
+            key.eq_ignore_ascii_case(name).then_some(value)
+        })
+    }
+}
+
 /// A running server; it ends with the test.
 pub(crate) struct Server {
     child: Child,
@@ -892,17 +908,26 @@ impl Server {
     }
 
     pub(crate) fn get(&self, path: &str) -> (u16, String) {
+        let answer = self.ask("GET", path, "");
+        (answer.status, String::from_utf8(answer.body).unwrap())
+    }
+
+    /// One request on a connection of its own; `headers` are whole lines.
+    pub(crate) fn ask(&self, method: &str, path: &str, headers: &str) -> Answer {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream
             .set_read_timeout(Some(Duration::from_secs(20)))
             .unwrap();
-        let ask = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let ask =
+            format!("{method} {path} HTTP/1.1\r\nHost: x\r\n{headers}Connection: close\r\n\r\n");
         stream.write_all(ask.as_bytes()).unwrap();
-        let mut reply = String::new();
-        stream.read_to_string(&mut reply).unwrap();
-        let (head, body) = reply.split_once("\r\n\r\n").unwrap();
+        let mut reply = Vec::new();
+        stream.read_to_end(&mut reply).unwrap();
+        let end = reply.windows(4).position(|w| w == b"\r\n\r\n").unwrap();
+        let body = reply.split_off(end + 4);
+        let head = String::from_utf8(reply).unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        (status, body.to_owned())
+        Answer { status, head, body }
     }
 
     /// The sum of a family's samples whose labels hold `part`.
@@ -1102,7 +1127,7 @@ fn the_report_is_as_its_schema_says() {
 }
 
 /// The lines of fenced blocks of one language; `…` stands for lines left out.
-fn fenced<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
+pub(crate) fn fenced<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
     let mut lines = Vec::new();
     let mut inside = false;
     for line in text.lines() {

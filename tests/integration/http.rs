@@ -4,8 +4,9 @@
 
 use bytes::Bytes;
 use rbac_exporter::export::http::{
-    Ask, Limits, ListenAddress, ListenError, Listener, Reply, Site, serve,
+    Ask, Content, Limits, ListenAddress, ListenError, Listener, Reply, Site, serve,
 };
+use rbac_exporter::export::negotiate::gzip;
 use std::{
     net::SocketAddr,
     sync::{
@@ -36,12 +37,26 @@ struct Sample {
     most_inside: AtomicUsize,
     entered: AtomicUsize,
     large: std::sync::OnceLock<Bytes>,
+    packed: std::sync::OnceLock<Bytes>,
+}
+
+fn unpacked(packed: Bytes, length: usize) -> Reply {
+    let mut reply = Reply::text(200, "");
+    reply.body = Content::Unpacked {
+        packed,
+        length: length as u64,
+    };
+    reply
 }
 
 impl Sample {
     fn open(&self) {
         *self.gate.lock().unwrap() = true;
         self.opened.notify_all();
+    }
+
+    fn packed(&self) -> &Bytes {
+        self.packed.get_or_init(|| gzip(&vec![0; LARGE]))
     }
 
     async fn wait_inside(&self, count: usize) {
@@ -84,6 +99,8 @@ impl Site for Sample {
                     .get_or_init(|| Bytes::from(vec![b'x'; LARGE]))
                     .clone(),
             ),
+            "/unpacked" => unpacked(self.packed().clone(), LARGE),
+            "/little" => unpacked(gzip(&[b'x'; 200_000]), 200_000),
             "/empty" => Reply::text(200, ""),
             "/gzip" => Reply {
                 encoding: Some("gzip"),
@@ -302,7 +319,14 @@ async fn the_site_is_asked_what_was_sent() {
 #[tokio::test]
 async fn head_is_get_without_the_body() {
     let server = Running::start(Limits::default());
-    for path in ["/-/healthy", "/gzip", "/empty", "/large", "/nowhere"] {
+    for path in [
+        "/-/healthy",
+        "/gzip",
+        "/empty",
+        "/large",
+        "/unpacked",
+        "/nowhere",
+    ] {
         let mut client = server.connect().await;
         client
             .send(&format!("HEAD {path} HTTP/1.1\r\nhost: x\r\n\r\n"))
@@ -547,7 +571,7 @@ async fn rest_between_requests_ends() {
 }
 
 /// A client whose receive buffer is small, so that what it does not read stays with the server.
-async fn reluctant(at: SocketAddr, requests: usize) -> Client {
+async fn reluctant(at: SocketAddr, path: &str, requests: usize) -> Client {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     let mut client = Client {
@@ -555,7 +579,7 @@ async fn reluctant(at: SocketAddr, requests: usize) -> Client {
         read: Vec::new(),
     };
     client
-        .send(&"GET /large HTTP/1.1\r\nhost: x\r\n\r\n".repeat(requests))
+        .send(&format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").repeat(requests))
         .await;
     client
 }
@@ -567,8 +591,14 @@ async fn a_response_not_taken_is_cut() {
         response: limit,
         ..Limits::default()
     });
-    for pipelined in [1, 3] {
-        let mut client = reluctant(server.at, pipelined).await;
+    server.site.packed();
+    for (path, pipelined) in [
+        ("/large", 1),
+        ("/large", 3),
+        ("/unpacked", 1),
+        ("/unpacked", 3),
+    ] {
+        let mut client = reluctant(server.at, path, pipelined).await;
         tokio::time::sleep(limit + Duration::from_millis(200)).await;
         // What was under way is thrown away with a reset, not offered for ever.
         let mut taken = 0;
@@ -591,7 +621,13 @@ async fn a_response_not_taken_is_cut() {
     let mut client = server.connect().await;
     client.send("GET /large HTTP/1.1\r\nhost: x\r\n\r\n").await;
     assert_eq!(client.answer().await.body.len(), LARGE);
+    // What is unpacked on the way has an end too, after which the connection is at rest.
+    client.send("GET /little HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert_eq!(client.answer().await.body, [b'x'; 200_000]);
+    tokio::time::sleep(limit + Duration::from_millis(200)).await;
     assert!(client.is_open().await);
+    client.send("GET /empty HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert_eq!(client.answer().await.status, 200);
 }
 
 #[tokio::test]
@@ -629,7 +665,7 @@ async fn a_client_that_takes_its_response_is_not_stale() {
         connections: 2,
         ..Limits::default()
     });
-    let mut taking = reluctant(server.at, 1).await;
+    let mut taking = reluctant(server.at, "/large", 1).await;
     taking.head().await;
     let mut idle = server.connect().await;
     assert!(idle.is_open().await);
@@ -679,7 +715,7 @@ async fn slow_clients_do_not_keep_a_scrape_out() {
     let mut crowd = Vec::new();
     for i in 0..300 {
         if i % 2 == 0 {
-            crowd.push(reluctant(server.at, 1).await);
+            crowd.push(reluctant(server.at, "/large", 1).await);
         } else {
             let mut client = server.connect().await;
             client.send("GET / HT").await;
@@ -774,7 +810,7 @@ async fn shutdown_does_not_wait_for_ever() {
     let mut busy = server.connect().await;
     busy.send("GET /gated HTTP/1.1\r\nhost: x\r\n\r\n").await;
     server.site.wait_inside(1).await;
-    let slow = reluctant(server.at, 1).await;
+    let slow = reluctant(server.at, "/large", 1).await;
     let mut head = vec![0; 8];
     timeout(PATIENCE, slow.stream.readable())
         .await

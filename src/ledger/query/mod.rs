@@ -1,6 +1,7 @@
 //! What people ask of the ledger: reports, explanations, `can-i`. Everything here is worked out from the
 //! rows when asked; nothing of it is kept.
 
+mod browse;
 mod can_i;
 mod cut;
 mod paths;
@@ -9,6 +10,10 @@ mod proof;
 mod roles;
 mod subjects;
 
+pub use browse::{
+    BindingFilter, Filter, Listed, Order, PodFilter, PodHas, RoleFilter, Slice, SubjectFilter,
+    SubjectLine, WorkloadLine,
+};
 pub use can_i::{Attributes, Question, Verdict};
 pub use cut::{Cut, CutEntry};
 pub use pods::{PodView, SecretView, TokenSource, TokenView};

@@ -126,6 +126,13 @@ impl Ledger {
         ids.into_iter().filter_map(|id| self.binding_view(id))
     }
 
+    /// The bindings whose role is missing, in no order.
+    pub fn dangling_bindings(&self) -> impl Iterator<Item = BindingView> {
+        let ids = self.bindings.iter().map(|(id, ..)| id);
+        ids.filter(|id| self.role_of(*id).is_none())
+            .filter_map(|id| self.binding_view(id))
+    }
+
     pub(super) fn binding_view(&self, id: RowId) -> Option<BindingView> {
         let row = self.bindings.get(id)?;
         let (ns, name) = self.bindings.key(id);

@@ -96,7 +96,7 @@ impl Ledger {
         })
     }
 
-    fn subject_view(&self, key: SubjectKey, asked: &Asked) -> Option<SubjectView> {
+    pub(super) fn subject_view(&self, key: SubjectKey, asked: &Asked) -> Option<SubjectView> {
         let id = self.subjects.find(key)?;
         let row = self.subjects.get(id)?;
         let subject = self.subject(key);

@@ -1,0 +1,600 @@
+//! Pages of long lists. What matches a filter is found by the rows; only what is shown is worked out.
+
+use super::super::Ledger;
+use super::super::names::Sym;
+use super::super::rows::{PodShape, SubjectKey};
+use super::super::subjects::namespace_of;
+use super::super::table::{Map, Part, RowId};
+use super::super::tally::{ByLevel, worse};
+use super::{Asked, BindingView, PathStep, PodView, RoleView, SubjectView};
+use crate::object::{Pod, Subject};
+use crate::risk::{Priority, Status};
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+/// What every list can be narrowed by. Empty and `None`: whatever there is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// The namespace, `""` for what lies in none.
+    pub namespace: Option<String>,
+    /// The kind, as reports write it.
+    pub kind: Option<String>,
+    /// The name.
+    pub name: Option<String>,
+    /// A part of `namespace/name`, whatever the case.
+    pub text: Option<String>,
+    /// One of these priorities; for subjects the effective one.
+    pub priorities: Vec<Priority>,
+    /// One of these statuses.
+    pub statuses: Vec<Status>,
+}
+
+/// Which subjects.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SubjectFilter {
+    /// See there.
+    pub all: Filter,
+    /// Id of a rule that matches them.
+    pub rule: Option<String>,
+}
+
+/// What a pod has that an attacker would like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PodHas {
+    /// An API token.
+    Token,
+    /// A way to take its node.
+    NodeEscape,
+    /// A Secret.
+    Secret,
+}
+
+/// Which pods.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodFilter {
+    /// See there; pods are all of one kind.
+    pub all: Filter,
+    /// The account that they run as.
+    pub account: Option<String>,
+    /// Kind of the owner; `Pod` for pods that stand alone.
+    pub workload_kind: Option<String>,
+    /// Name of the owner, or of a pod that stands alone.
+    pub workload: Option<String>,
+    /// Their node.
+    pub node: Option<String>,
+    /// What they have.
+    pub has: Option<PodHas>,
+    /// Neither Succeeded nor Failed, or one of the two.
+    pub live: Option<bool>,
+}
+
+/// Which roles.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RoleFilter {
+    /// See there.
+    pub all: Filter,
+    /// Some binding refers to it.
+    pub bound: Option<bool>,
+    /// It has rules with a wildcard.
+    pub wildcard: Option<bool>,
+}
+
+/// Which bindings.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BindingFilter {
+    /// See there.
+    pub all: Filter,
+    /// Name of the role.
+    pub role: Option<String>,
+    /// A subject that they name.
+    pub subject: Option<Subject>,
+    /// The role or an account is missing.
+    pub dangling: Option<bool>,
+}
+
+/// What comes first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// By kind, namespace and name, as the report has it.
+    #[default]
+    Name,
+    /// The worst first: by priority, open ones before the others, the newest first.
+    Priority,
+    /// The newest first; for subjects alone.
+    Since,
+}
+
+/// Which part of a list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Slice {
+    /// What comes first.
+    pub order: Order,
+    /// How many to leave out at the beginning.
+    pub offset: usize,
+    /// How many to show at most.
+    pub limit: usize,
+}
+
+/// A part of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed<T> {
+    /// How many the whole list has.
+    pub total: usize,
+    /// Those asked for.
+    pub items: Vec<T>,
+}
+
+/// A subject in a line: what needs no look at its bindings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubjectLine {
+    /// Who.
+    pub subject: Subject,
+    /// The account exists; true for users and groups.
+    pub exists: bool,
+    /// By its own findings.
+    pub own: Priority,
+    /// Effective.
+    pub priority: Priority,
+    /// Status.
+    pub status: Status,
+    /// Since when it holds its effective priority, Unix seconds.
+    pub since: Option<i64>,
+    /// Ids of the rules that make its own priority; empty when that is none.
+    pub rules: Vec<String>,
+    /// See [`SubjectView::path`].
+    pub path: Vec<PathStep>,
+}
+
+/// Pods of one owner in a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkloadLine {
+    /// Kind of the owner; `Pod` for a pod that stands alone.
+    pub kind: String,
+    /// Name of the owner.
+    pub name: String,
+    /// Pods that match.
+    pub pods: usize,
+    /// The worst of them: of the others only numbers are told, as they are made from one template.
+    pub worst: PodView,
+    /// Ways in which any of them can take its node.
+    pub escapes: Vec<&'static str>,
+    /// The worst token on the node of the worst one, when it can take it.
+    pub node: Option<(Priority, Status)>,
+}
+
+/// What sorts before the name.
+type Rank = [u32; 3];
+
+/// Is `part` in `text`? It is lower-case.
+fn holds(text: &str, part: &str) -> bool {
+    if text.is_ascii() {
+        let (text, part) = (text.as_bytes(), part.as_bytes());
+        return part.is_empty()
+            || text
+                .windows(part.len())
+                .any(|w| w.eq_ignore_ascii_case(part));
+    }
+    text.to_lowercase().contains(part)
+}
+
+/// A [`Filter`] with its names looked up.
+struct Wanted<'a> {
+    filter: &'a Filter,
+    namespace: Option<Sym>,
+    name: Option<Sym>,
+    text: Option<String>,
+}
+
+impl Wanted<'_> {
+    fn level(&self, priority: Priority, status: Status) -> bool {
+        let Filter {
+            priorities,
+            statuses,
+            ..
+        } = self.filter;
+        (priorities.is_empty() || priorities.contains(&priority))
+            && (statuses.is_empty() || statuses.contains(&status))
+    }
+
+    /// Does it look at priority or status?
+    fn asks_level(&self) -> bool {
+        !self.filter.priorities.is_empty() || !self.filter.statuses.is_empty()
+    }
+
+    fn kind(&self, kind: &str) -> bool {
+        self.filter.kind.as_ref().is_none_or(|k| k == kind)
+    }
+}
+
+impl Order {
+    fn rank(self, priority: Priority, status: Status, since: u32) -> Rank {
+        let worst = Priority::Critical as u32 - priority as u32;
+        let newest = u32::MAX - since;
+        match self {
+            Order::Name => Rank::default(),
+            Order::Priority => [worst, status as u32, newest],
+            Order::Since => [newest, worst, status as u32],
+        }
+    }
+}
+
+/// The part asked for. Sorts no more than has to be: the rest of a long list stays unsorted.
+fn cut<T>(
+    mut found: Vec<(Rank, T)>,
+    slice: &Slice,
+    by_name: impl Fn(&T, &T) -> Ordering,
+) -> Listed<T> {
+    let total = found.len();
+    let order = |a: &(Rank, T), b: &(Rank, T)| a.0.cmp(&b.0).then_with(|| by_name(&a.1, &b.1));
+    let end = slice.offset.saturating_add(slice.limit);
+    if slice.offset >= total || slice.limit == 0 {
+        found.clear();
+    } else if end < total {
+        found.select_nth_unstable_by(end, order);
+        found.truncate(end);
+    }
+    found.sort_unstable_by(order);
+    let items = found.into_iter().skip(slice.offset).map(|(_, item)| item);
+    Listed {
+        total,
+        items: items.collect(),
+    }
+}
+
+impl<T> Listed<T> {
+    fn filter_map<U>(self, work_out: impl FnMut(T) -> Option<U>) -> Listed<U> {
+        Listed {
+            total: self.total,
+            items: self.items.into_iter().filter_map(work_out).collect(),
+        }
+    }
+}
+
+impl Ledger {
+    /// The names of a filter as numbers; `None` when nothing has such a name.
+    fn wanted<'a>(&self, filter: &'a Filter) -> Option<Wanted<'a>> {
+        let known = |text: &Option<String>| match text {
+            None => Some(None),
+            Some(text) => self.names.get(text).map(Some),
+        };
+        Some(Wanted {
+            filter,
+            namespace: known(&filter.namespace)?,
+            name: known(&filter.name)?,
+            text: filter.text.as_ref().map(|t| t.to_lowercase()),
+        })
+    }
+
+    fn fits(&self, wanted: &Wanted<'_>, namespace: Sym, name: Sym) -> bool {
+        if wanted.namespace.is_some_and(|n| n != namespace)
+            || wanted.name.is_some_and(|n| n != name)
+        {
+            return false;
+        }
+        let Some(part) = &wanted.text else {
+            return true;
+        };
+        let (namespace, name) = (self.names.text(namespace), self.names.text(name));
+        holds(name, part)
+            || holds(namespace, part)
+            || (part.contains('/') && holds(&format!("{namespace}/{name}"), part))
+    }
+
+    fn pick_subjects(&self, filter: &SubjectFilter, slice: &Slice) -> Listed<RowId> {
+        let wanted = self.wanted(&filter.all);
+        let mut found = Vec::new();
+        for (id, row) in self.subjects.iter() {
+            let Some(wanted) = &wanted else { break };
+            let (kind, name) = match row.key {
+                SubjectKey::Group(name) => ("Group", name),
+                SubjectKey::Account(_, name) => ("ServiceAccount", name),
+                SubjectKey::User(name) => ("User", name),
+            };
+            let matched = |rule: &String| {
+                let mut rules = row.rules.iter();
+                rules.any(|(id, _)| self.catalogue().rule(*id).id == *rule)
+            };
+            if wanted.kind(kind)
+                && wanted.level(row.effective, row.status)
+                && filter.rule.as_ref().is_none_or(matched)
+                && self.fits(wanted, namespace_of(row.key), name)
+            {
+                let rank = slice.order.rank(row.effective, row.status, row.since);
+                found.push((rank, id));
+            }
+        }
+        let key = |id: &RowId| self.subjects.get(*id).map(|r| r.key);
+        cut(found, slice, |a, b| match (key(a), key(b)) {
+            (Some(a), Some(b)) => self.order(a, b),
+            _ => Ordering::Equal,
+        })
+    }
+
+    /// A page of subjects.
+    pub fn list_subjects(&self, filter: &SubjectFilter, slice: &Slice) -> Listed<SubjectView> {
+        let asked = Asked::default();
+        let key = |id: RowId| self.subjects.get(id).map(|r| r.key);
+        self.pick_subjects(filter, slice)
+            .filter_map(|id| self.subject_view(key(id)?, &asked))
+    }
+
+    /// A page of subjects, a line each.
+    pub fn list_subject_lines(&self, filter: &SubjectFilter, slice: &Slice) -> Listed<SubjectLine> {
+        let asked = Asked::default();
+        self.pick_subjects(filter, slice).filter_map(|id| {
+            let row = self.subjects.get(id)?;
+            let top = row.rules.iter().filter(|(_, p)| *p == row.own);
+            Some(SubjectLine {
+                subject: self.subject(row.key),
+                exists: row.exists,
+                own: row.own,
+                priority: row.effective,
+                status: row.status,
+                since: (row.since > 0).then_some(i64::from(row.since)),
+                rules: top
+                    .map(|(rule, _)| self.catalogue().rule(*rule).id.clone())
+                    .collect(),
+                path: self.path(id, &asked),
+            })
+        })
+    }
+
+    /// Pods that match, each with its level.
+    fn matching_pods(&self, filter: &PodFilter) -> Vec<(RowId, Priority, Status)> {
+        let Some(wanted) = self.wanted(&filter.all) else {
+            return Vec::new();
+        };
+        // pods of one template and namespace have one level
+        let mut levels: Map<(Sym, *const PodShape), (Priority, Status)> = Map::default();
+        let text = |sym: Sym| &**self.names.text(sym);
+        let mut found = Vec::new();
+        for (id, ns, name, row) in self.pods.iter() {
+            let shape = &row.shape;
+            let (owner_kind, owner) = self.owner(shape, name);
+            let is = |wanted: &Option<String>, sym: Sym| {
+                wanted.as_ref().is_none_or(|w| text(sym) == w.as_str())
+            };
+            if !self.fits(&wanted, ns, name)
+                || !is(&filter.account, shape.account)
+                || !is(&filter.workload, owner)
+                || !is(&filter.node, row.node)
+                || filter.live.is_some_and(|live| live != row.live())
+                || filter
+                    .workload_kind
+                    .as_ref()
+                    .is_some_and(|w| w != owner_kind)
+            {
+                continue;
+            }
+            let has = match filter.has {
+                None => true,
+                Some(PodHas::Token) => !self.tokens_of(ns, shape).is_empty(),
+                Some(PodHas::NodeEscape) => shape.escape != 0,
+                Some(PodHas::Secret) => !shape.secrets.is_empty(),
+            };
+            if !has {
+                continue;
+            }
+            let (priority, status) = if row.live() {
+                *levels
+                    .entry((ns, Arc::as_ptr(shape)))
+                    .or_insert_with(|| self.pod_level(ns, row))
+            } else {
+                self.pod_level(ns, row)
+            };
+            if wanted.level(priority, status) {
+                found.push((id, priority, status));
+            }
+        }
+        found
+    }
+
+    /// Kind and name of what a pod belongs to: itself, when it stands alone.
+    fn owner(&self, shape: &PodShape, name: Sym) -> (&str, Sym) {
+        match shape.workload {
+            Some((kind, owner)) => (self.names.text(kind), owner),
+            None => ("Pod", name),
+        }
+    }
+
+    /// A page of pods.
+    pub fn list_pods(&self, filter: &PodFilter, slice: &Slice) -> Listed<PodView> {
+        let found = self.matching_pods(filter).into_iter();
+        let ranked =
+            found.map(|(id, priority, status)| (slice.order.rank(priority, status, 0), id));
+        cut(ranked.collect(), slice, |a, b| {
+            self.by_name(&self.pods, *a, *b)
+        })
+        .filter_map(|id| self.pod_view(id))
+    }
+
+    /// A page of the owners of pods, a line each.
+    pub fn list_workloads(&self, filter: &PodFilter, slice: &Slice) -> Listed<WorkloadLine> {
+        struct Group {
+            level: (Priority, Status),
+            worst: RowId,
+            pods: usize,
+            escape: u8,
+        }
+        let mut groups: Map<(Sym, &str, Sym), Group> = Map::default();
+        for (id, priority, status) in self.matching_pods(filter) {
+            let Some(row) = self.pods.get(id) else {
+                continue;
+            };
+            let (ns, name) = self.pods.key(id);
+            let (kind, owner) = self.owner(&row.shape, name);
+            let group = groups.entry((ns, kind, owner)).or_insert(Group {
+                level: (priority, status),
+                worst: id,
+                pods: 0,
+                escape: 0,
+            });
+            group.pods += 1;
+            group.escape |= row.shape.escape;
+            let level = worse(group.level, (priority, status));
+            // of equally bad ones always the same
+            if level != group.level
+                || (level == (priority, status)
+                    && self.by_name(&self.pods, id, group.worst) == Ordering::Less)
+            {
+                group.level = level;
+                group.worst = id;
+            }
+        }
+        let ranked = groups.into_iter().map(|((ns, kind, name), group)| {
+            let (priority, status) = group.level;
+            let rank = slice.order.rank(priority, status, 0);
+            (rank, (ns, name, kind, group))
+        });
+        let text = |sym: Sym| self.names.text(sym);
+        let named = |g: &(Sym, Sym, &str, Group)| (text(g.0).clone(), text(g.1).clone());
+        cut(ranked.collect(), slice, |a, b| {
+            named(a).cmp(&named(b)).then_with(|| a.2.cmp(b.2))
+        })
+        .filter_map(|(ns, name, kind, group)| {
+            let row = self.pods.get(group.worst)?;
+            Some(WorkloadLine {
+                kind: kind.to_owned(),
+                name: text(name).to_string(),
+                pods: group.pods,
+                worst: self.pod_view(group.worst)?,
+                escapes: Pod::escape_words(group.escape).collect(),
+                node: (row.live() && row.shape.escape != 0).then(|| self.node_level(ns, row)),
+            })
+        })
+    }
+
+    /// A page of roles.
+    pub fn list_roles(&self, filter: &RoleFilter, slice: &Slice) -> Listed<RoleView> {
+        let wanted = self.wanted(&filter.all);
+        let mut found = Vec::new();
+        for id in self.listed_roles() {
+            let (Some(wanted), Some(row)) = (&wanted, self.roles.get(id)) else {
+                break;
+            };
+            let (ns, name) = self.roles.key(id);
+            let kind = match ns {
+                Sym::EMPTY => "ClusterRole",
+                _ => "Role",
+            };
+            let bound = |wanted| wanted == self.role_is_bound(ns, name);
+            if !wanted.kind(kind)
+                || !self.fits(wanted, ns, name)
+                || !filter.bound.is_none_or(bound)
+                || filter
+                    .wildcard
+                    .is_some_and(|w| w == row.wildcards.is_empty())
+            {
+                continue;
+            }
+            let mut rank = Rank::default();
+            if wanted.asks_level() || slice.order != Order::Name {
+                let (priority, status) = self.role_level(id);
+                if !wanted.level(priority, status) {
+                    continue;
+                }
+                rank = slice.order.rank(priority, status, 0);
+            }
+            found.push((rank, id));
+        }
+        cut(found, slice, |a, b| self.by_name(&self.roles, *a, *b))
+            .filter_map(|id| self.role_view(id))
+    }
+
+    /// A page of bindings.
+    pub fn list_bindings(&self, filter: &BindingFilter, slice: &Slice) -> Listed<BindingView> {
+        let wanted = self.wanted(&filter.all);
+        let subject = filter.subject.as_ref().map(|s| self.key_of(s));
+        let mut found = Vec::new();
+        for (id, ns, name, row) in self.bindings.iter() {
+            let Some(wanted) = &wanted else { break };
+            let kind = match ns {
+                Sym::EMPTY => "ClusterRoleBinding",
+                _ => "RoleBinding",
+            };
+            let names = |key: Option<SubjectKey>| key.is_some_and(|k| row.subjects.contains(&k));
+            let role = |wanted: &String| **self.names.text(row.role) == **wanted;
+            let dangling = |wanted: bool| {
+                let (role, account) = self.dangling(id);
+                wanted == (role || account)
+            };
+            if !wanted.kind(kind)
+                || !self.fits(wanted, ns, name)
+                || !subject.is_none_or(names)
+                || !filter.role.as_ref().is_none_or(role)
+                || !filter.dangling.is_none_or(dangling)
+            {
+                continue;
+            }
+            let mut rank = Rank::default();
+            if wanted.asks_level() || slice.order != Order::Name {
+                let (priority, status) = self.binding_level(id);
+                if !wanted.level(priority, status) {
+                    continue;
+                }
+                rank = slice.order.rank(priority, status, 0);
+            }
+            found.push((rank, id));
+        }
+        cut(found, slice, |a, b| self.by_name(&self.bindings, *a, *b))
+            .filter_map(|id| self.binding_view(id))
+    }
+
+    /// Numbers of subjects and of pods by priority and status, from what is counted already. Pods that
+    /// have ended are among those of priority `none`.
+    pub fn levels(&self) -> [ByLevel; 2] {
+        let mut out = [ByLevel::default(); 2];
+        let mut live = 0;
+        for block in self.blocks.values() {
+            live += block.pods as usize;
+            let subjects = block.risky_subjects.iter().map(|levels| (0, levels));
+            for (at, levels) in subjects.chain([(1, &block.hot_pods)]) {
+                for (to, from) in out[at].iter_mut().flatten().zip(levels.iter().flatten()) {
+                    *to += from;
+                }
+            }
+        }
+        let ended = self.pods.len(Part::Namespaced).saturating_sub(live);
+        out[1][Priority::None as usize][Status::Open as usize] += ended as u32;
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_found_whatever_the_case() {
+        assert!(holds("Kube-System", "e-sys"));
+        assert!(holds("abc", ""));
+        assert!(!holds("ab", "abc"));
+        assert!(holds("STRASSE-ÄÖ", "äö"));
+    }
+
+    #[test]
+    fn a_page_is_what_sorting_everything_would_show() {
+        let found: Vec<(Rank, u32)> = (0..100u32).map(|i| ([i % 3, 0, 0], i * 37 % 101)).collect();
+        let mut sorted = found.clone();
+        sorted.sort_unstable();
+        for (offset, limit) in [
+            (0, 10),
+            (5, 1),
+            (95, 10),
+            (100, 1),
+            (0, 0),
+            (0, 1000),
+            (7, usize::MAX),
+        ] {
+            let slice = Slice {
+                order: Order::Priority,
+                offset,
+                limit,
+            };
+            let page = cut(found.clone(), &slice, Ord::cmp);
+            let expected = sorted.iter().skip(offset).take(limit).map(|(_, i)| *i);
+            assert_eq!(page.items, expected.collect::<Vec<u32>>(), "{slice:?}");
+            assert_eq!(page.total, 100);
+        }
+    }
+}
