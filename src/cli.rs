@@ -19,6 +19,8 @@ Examples:
     rbac-exporter scan --output json --fail-on critical
   Ask one question:
     rbac-exporter can-i create pods --subresource exec --as sa:ci/deployer -n app
+  Check a configuration against the cluster that it is for:
+    rbac-exporter config check config.yaml --kube.context prod
 
 Exit codes:
   0  done
@@ -81,6 +83,21 @@ pub struct SourceArgs {
         default_value_t = NEWEST, value_parser = version,
     )]
     pub kubernetes_version: ServerVersion,
+    /// What to judge by.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+}
+
+/// `--config.*`. Part of the source's arguments, because every command that judges needs both.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Configuration")]
+pub struct ConfigArgs {
+    /// Rules, accepted risks and metrics details; serve reads it again when it changes, and on SIGHUP.
+    #[arg(long = "config.file", value_name = "PATH", global = true)]
+    pub file: Option<PathBuf>,
+    /// KubiScan's risky_roles.yaml or an edited copy, whose rules are added; repeatable.
+    #[arg(long = "config.kubiscan-template", value_name = "PATH", global = true)]
+    pub templates: Vec<PathBuf>,
 }
 
 /// `--web.*`, before or behind `serve`. Not global, so that the help of the other commands is free of
@@ -97,7 +114,17 @@ pub struct ServeArgs {
     /// URL under which people reach this exporter; alerts and dashboards link to it
     #[arg(long = "web.external-url", value_name = "URL")]
     pub external_url: Option<String>,
+    /// Priorities that get a series a subject and workload, or none [default: critical,high]
+    #[arg(long = "metrics.detail", value_name = "PRIORITIES", value_parser = detail)]
+    pub detail: Option<Detail>,
+    /// Most series of one detail family [default: 5000]
+    #[arg(long = "metrics.detail-limit", value_name = "SERIES")]
+    pub detail_limit: Option<usize>,
 }
+
+/// Value of `--metrics.detail`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Detail(pub Vec<Priority>);
 
 impl ServeArgs {
     /// What was given here, and else what was given before the command.
@@ -110,12 +137,18 @@ impl ServeArgs {
             },
             telemetry_path: self.telemetry_path.or(before.telemetry_path),
             external_url: self.external_url.or(before.external_url),
+            detail: self.detail.or(before.detail),
+            detail_limit: self.detail_limit.or(before.detail_limit),
         }
     }
 
     /// Something was given.
     pub fn any(&self) -> bool {
-        !self.listen.is_empty() || self.telemetry_path.is_some() || self.external_url.is_some()
+        !self.listen.is_empty()
+            || self.telemetry_path.is_some()
+            || self.external_url.is_some()
+            || self.detail.is_some()
+            || self.detail_limit.is_some()
     }
 }
 
@@ -157,6 +190,9 @@ pub enum Command {
     /// The rules of the catalogue
     #[command(subcommand)]
     Rules(RulesCommand),
+    /// The configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
 }
 
 /// Form of an output.
@@ -294,6 +330,34 @@ pub enum RulesCommand {
         #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
         output: Output,
     },
+    /// Check rules without using them
+    Check {
+        /// A configuration or a template file of KubiScan [default: those of the --config flags]
+        #[arg(value_name = "FILE")]
+        checked: Option<PathBuf>,
+    },
+}
+
+/// `config`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Check a configuration; with a source, also whether its accepted risks are still there
+    Check {
+        /// The file [default: --config.file]
+        #[arg(value_name = "FILE")]
+        checked: Option<PathBuf>,
+    },
+}
+
+/// `critical,high`, or nothing.
+fn detail(text: &str) -> Result<Detail, String> {
+    let words = text.split(',').map(str::trim);
+    let given = words.filter(|w| !w.is_empty() && *w != "none");
+    let of = |word: &str| match Priority::parse(word) {
+        Some(p) if p != Priority::None => Ok(p),
+        _ => Err("write critical, high, medium and low, with commas between".to_owned()),
+    };
+    given.map(of).collect::<Result<_, _>>().map(Detail)
 }
 
 /// A version whose default roles and rules are not known would be judged by those of another one.

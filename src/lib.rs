@@ -24,8 +24,10 @@
 pub mod cli;
 mod clock;
 pub mod compare;
+pub mod config;
 pub mod export;
 pub mod ledger;
+pub mod located;
 pub mod log;
 pub mod object;
 pub mod rbac;

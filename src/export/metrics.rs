@@ -16,7 +16,7 @@ use prometheus_client::metrics::{
 use prometheus_client::registry::Registry;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Type of a family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -304,8 +304,6 @@ pub struct About {
     pub revision: String,
     /// `--web.external-url`
     pub external_url: String,
-    /// When the configuration in force was loaded, Unix seconds.
-    pub configured: i64,
 }
 
 /// What the exporter observes of its own work.
@@ -317,6 +315,10 @@ pub struct Work {
     pub selfcheck_differences: AtomicU64,
     /// When it ran, Unix seconds; 0 before the first.
     pub selfcheck_last_run: AtomicU64,
+    /// The last attempt to load the configuration succeeded.
+    pub configured: AtomicBool,
+    /// When the configuration in force was loaded, Unix seconds.
+    pub configured_at: AtomicU64,
 }
 
 impl Default for Work {
@@ -327,7 +329,18 @@ impl Default for Work {
             evaluation: Histogram::new(buckets),
             selfcheck_differences: AtomicU64::new(0),
             selfcheck_last_run: AtomicU64::new(0),
+            configured: AtomicBool::new(true),
+            configured_at: AtomicU64::new(0),
         }
+    }
+}
+
+impl Work {
+    /// A configuration has come into force.
+    pub fn reconfigured(&self, now: i64) {
+        self.configured.store(true, Ordering::Relaxed);
+        let now = u64::try_from(now).unwrap_or_default();
+        self.configured_at.store(now, Ordering::Relaxed);
     }
 }
 
@@ -681,9 +694,10 @@ impl Collector for HealthCollector {
         family(e, &SELFCHECK_LAST_RUN, |s| {
             s.put(&[], of(&self.work.selfcheck_last_run))
         })?;
-        family(e, &CONFIG_SUCCESSFUL, |s| s.put(&[], 1))?;
+        let configured = self.work.configured.load(Ordering::Relaxed);
+        family(e, &CONFIG_SUCCESSFUL, |s| s.put(&[], u64::from(configured)))?;
         family(e, &CONFIG_SUCCESS_TIME, |s| {
-            s.put(&[], u64::try_from(about.configured).unwrap_or_default())
+            s.put(&[], of(&self.work.configured_at))
         })
     }
 }

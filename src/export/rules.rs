@@ -26,7 +26,7 @@ pub struct RuleEntry<'a> {
     /// Other catalogues and texts that know it.
     pub references: &'a str,
     /// Where it comes from.
-    pub origin: &'static str,
+    pub origin: String,
 }
 
 impl<'a> RuleEntry<'a> {
@@ -47,7 +47,7 @@ impl<'a> RuleEntry<'a> {
             attack: &rule.attack,
             remediation: &rule.remediation,
             references: &rule.references,
-            origin: "shipped",
+            origin: rule.origin.to_string(),
         }
     }
 }

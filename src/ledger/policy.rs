@@ -79,18 +79,14 @@ mod tests {
     use super::*;
     use crate::object::Resource;
 
-    const RULES: &str = include_str!("../risk/data/rules.yaml");
-    const TEXTS: &str = include_str!("../risk/data/meta.yaml");
+    use crate::risk::{Levels, RuleSpec, Rules};
 
-    /// The shipped rules with one line of a rule changed.
-    fn with_rule(id: &str, from: &str, to: &str) -> Arc<Catalogue> {
-        let at = RULES
-            .find(&format!("- id: {id}\n"))
-            .expect("a shipped rule");
-        let (head, tail) = RULES.split_at(at);
-        assert!(tail.contains(from), "{id} has {from:?}");
-        let text = format!("{head}{}", tail.replacen(from, to, 1));
-        Arc::new(Catalogue::load(&text, TEXTS).expect("a catalogue"))
+    /// The shipped rules with one of them edited.
+    fn with_rule(id: &str, edit: impl Fn(&mut RuleSpec)) -> Arc<Catalogue> {
+        let mut rules = Rules::shipped();
+        let spec = rules.specs.iter_mut().find(|s| s.id == id);
+        edit(spec.expect("a shipped rule"));
+        Arc::new(Catalogue::of(&rules))
     }
 
     /// A ledger under the shipped rules with every priority in detail.
@@ -126,7 +122,9 @@ mod tests {
     #[test]
     fn other_rules_take_effect_without_losing_anything() {
         let mut s = stage();
-        let lower = with_rule("secrets-list", "c: critical", "c: medium");
+        let lower = with_rule("secrets-list", |rule| {
+            rule.levels = Levels::everywhere(Priority::Medium);
+        });
         for rules in [lower, Arc::new(Catalogue::shipped())] {
             s.ledger.reconfigure(Policy::from(rules));
             assert!(s.ledger.settle());
@@ -153,22 +151,9 @@ mod tests {
         let mut s = stage();
         let before = s.ledger.snapshot().judged;
         // the permissions are numbered anew, and one rule is not there any more
-        let at = RULES.find("- id: secrets-list\n").expect("a shipped rule");
-        let end = at + 1 + RULES[at + 1..].find("\n- ").expect("another rule");
-        let text = format!("{}{}", &RULES[..at], &RULES[end + 1..]);
-        let texts: String = {
-            let at = TEXTS.find("\nsecrets-list:").expect("its text");
-            let body = at + 1 + TEXTS[at + 1..].find('\n').expect("an end");
-            let end = TEXTS[body..]
-                .match_indices('\n')
-                .map(|(i, _)| body + i)
-                .find(|i| !TEXTS[i + 1..].starts_with([' ', '\n', '#']))
-                .expect("another text");
-            format!("{}{}", &TEXTS[..at], &TEXTS[end..])
-        };
-        let fewer = Catalogue::load(&text, &texts).expect("a catalogue");
+        let fewer = with_rule("secrets-list", |rule| rule.disabled = true);
         assert_eq!(fewer.rules.len() + 1, s.ledger.catalogue().rules.len());
-        s.ledger.reconfigure(Policy::from(Arc::new(fewer)));
+        s.ledger.reconfigure(Policy::from(fewer));
         s.settle();
         assert_eq!(s.ledger.selfcheck(), 0);
         assert!(s.priority("user:l") < Priority::Critical);

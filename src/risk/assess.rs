@@ -192,14 +192,20 @@ impl Assessment {
     /// The findings to count and to show in tables: where `wildcard-admin` holds, what it implies there
     /// is left out (catalogue C.7).
     pub fn folded<'a>(&'a self, catalogue: &'a Catalogue) -> impl Iterator<Item = &'a Finding> {
-        let admin = catalogue.find("wildcard-admin");
-        let admin_at = move |scope: &Scope| {
-            self.findings
-                .iter()
-                .any(|f| Some(f.rule) == admin && (f.scope == *scope || f.scope == Scope::Cluster))
+        // a rule of that name with another condition implies nothing
+        let admin = catalogue
+            .find("wildcard-admin")
+            .filter(|id| catalogue.rule(*id).is_shipped());
+        // what weighs more than it does is not hidden behind it: rules can be given other priorities
+        let behind_admin = move |f: &Finding| {
+            self.findings.iter().any(|a| {
+                Some(a.rule) == admin
+                    && (a.scope == f.scope || a.scope == Scope::Cluster)
+                    && a.priority >= f.priority
+            })
         };
         self.findings.iter().filter(move |f| {
-            Some(f.rule) == admin || !catalogue.implied_by_admin(f.rule) || !admin_at(&f.scope)
+            Some(f.rule) == admin || !catalogue.implied_by_admin(f.rule) || !behind_admin(f)
         })
     }
 
@@ -342,7 +348,12 @@ fn atom_names(atom: &Atom, view: &View) -> AtomNames {
 }
 
 /// Does the conjunction hold, and in full or for names only?
-fn alternative(rule: &Rule, all: &[Atom], view: &View, cluster: &View) -> Option<Outcome> {
+pub(super) fn alternative(
+    rule: &Rule,
+    all: &[Atom],
+    view: &View,
+    cluster: &View,
+) -> Option<Outcome> {
     let mut outcome = Outcome::Full;
     let mut objects: BTreeMap<&str, AtomNames> = BTreeMap::new();
     for atom in all {
@@ -485,7 +496,7 @@ pub fn assess(
             catalogue, view, cluster, held, context, &mut hits, &mut edges,
         );
         for hit in &hits[from..] {
-            special::edges_of(catalogue, hit, view, &mut edges);
+            special::edges_of(catalogue, hit, view, cluster, &mut edges);
         }
     }
     special::across_scopes(catalogue, subject, held, &views, &mut hits, &mut edges);
@@ -519,7 +530,13 @@ fn finish(
     });
     let mut findings: Vec<Finding> = Vec::new();
     let mut at_cluster: Option<(RuleId, Priority)> = None;
-    for hit in hits {
+    for mut hit in hits {
+        if let Some(most) = &catalogue.rule(hit.rule).ceiling {
+            match level(catalogue, most, &hit.scope) {
+                Some(most) => hit.priority = hit.priority.min(most),
+                None => continue,
+            }
+        }
         if hit.scope == Scope::Cluster {
             at_cluster = Some((hit.rule, hit.priority));
         } else if at_cluster.is_some_and(|(rule, p)| rule == hit.rule && p >= hit.priority) {

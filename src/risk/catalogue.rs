@@ -1,36 +1,14 @@
-//! The rules as data: loaded from the YAML shipped in the binary, checked, and compiled against one
-//! vocabulary.
+//! The rules in force, compiled against one vocabulary.
 
 use super::priority::Priority;
-use crate::rbac::{Bits, PermId, Permission, ServerVersion, Vocabulary};
-use serde::Deserialize;
+use super::rules::{AtomSpec, RuleOrigin, RuleSpec, Rules, Source};
+use crate::rbac::{Bits, PermId, ServerVersion, Vocabulary};
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-
-/// The shipped rules.
-const SHIPPED_RULES: &str = include_str!("data/rules.yaml");
-/// The shipped texts.
-const SHIPPED_TEXTS: &str = include_str!("data/meta.yaml");
+use std::collections::{BTreeSet, HashMap};
 
 /// Number of a rule in its catalogue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RuleId(pub u16);
-
-/// Why a catalogue cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum CatalogueError {
-    /// The text is no catalogue.
-    #[error("rules: {0}")]
-    Syntax(#[from] serde_yaml::Error),
-    /// A rule contradicts itself.
-    #[error("rule {rule}: {message}")]
-    Rule {
-        /// Its id.
-        rule: String,
-        /// What is wrong, and what is wanted.
-        message: String,
-    },
-}
 
 /// Which names an atom is content with.
 #[derive(Clone, Debug)]
@@ -69,6 +47,41 @@ pub struct Levels {
     pub privileged: Option<Priority>,
     /// In any other namespace.
     pub namespace: Option<Priority>,
+}
+
+impl Levels {
+    /// The same in all three.
+    pub fn everywhere(priority: Priority) -> Levels {
+        Levels {
+            cluster: Some(priority),
+            privileged: Some(priority),
+            namespace: Some(priority),
+        }
+    }
+
+    /// The three.
+    pub fn all(&self) -> [Option<Priority>; 3] {
+        [self.cluster, self.privileged, self.namespace]
+    }
+
+    /// Each through a function, where there is one.
+    pub fn map(&self, each: impl Fn(Priority) -> Priority) -> Levels {
+        Levels {
+            cluster: self.cluster.map(&each),
+            privileged: self.privileged.map(&each),
+            namespace: self.namespace.map(&each),
+        }
+    }
+
+    /// Nowhere above others, and silent where they are.
+    pub fn capped(&self, most: &Levels) -> Levels {
+        let least = |a: Option<Priority>, b: Option<Priority>| Some(a?.min(b?));
+        Levels {
+            cluster: least(self.cluster, most.cluster),
+            privileged: least(self.privileged, most.privileged),
+            namespace: least(self.namespace, most.namespace),
+        }
+    }
 }
 
 /// Rules whose condition is code; the word is the rule's id.
@@ -113,6 +126,19 @@ pub enum Special {
 }
 
 impl Special {
+    /// The one of a rule's id.
+    pub fn of(id: &str) -> Option<Special> {
+        SPECIALS
+            .iter()
+            .find(|(known, _)| *known == id)
+            .map(|(_, s)| *s)
+    }
+
+    /// Ids of all of them.
+    pub fn ids() -> impl Iterator<Item = &'static str> {
+        SPECIALS.iter().map(|(id, _)| *id)
+    }
+
     /// Asked of what a role grants, whoever holds it; the others are about who a binding names.
     pub fn is_about_grants(self) -> bool {
         !matches!(
@@ -187,6 +213,20 @@ pub struct Rule {
     pub remediation: String,
     /// Other catalogues and texts that know it.
     pub references: String,
+    /// Where it comes from.
+    pub origin: RuleOrigin,
+    /// Nothing above this is reported.
+    pub ceiling: Option<Levels>,
+    /// The shipped condition of the id where another took its place; empty otherwise. Whom one becomes
+    /// through the rule follows from what that one grants, so it must hold too.
+    pub becomes: Vec<Vec<Atom>>,
+}
+
+impl Rule {
+    /// Its condition is that of the binary.
+    pub fn is_shipped(&self) -> bool {
+        self.origin.source == Source::Shipped
+    }
 }
 
 /// The rules in force.
@@ -204,168 +244,42 @@ pub struct Catalogue {
     pub(super) perms: super::special::Perms,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct RulesFile {
-    privileged_namespaces: Vec<String>,
-    rules: Vec<RuleText>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct RuleText {
-    id: String,
-    sev: LevelsText,
-    sevn: Option<LevelsText>,
-    #[serde(default)]
-    any: Vec<Vec<AtomText>>,
-    #[serde(default)]
-    special: bool,
-    finding: Option<bool>,
-    #[serde(default)]
-    named_only: bool,
-    #[serde(default)]
-    only_namespaces: Vec<String>,
-    before: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct LevelsText {
-    c: String,
-    p: String,
-    n: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AtomText {
-    v: Vec<String>,
-    g: Vec<String>,
-    r: Vec<String>,
-    n: Option<NamesText>,
-    #[serde(rename = "match")]
-    pattern: Option<String>,
-    #[serde(rename = "as")]
-    same: Option<String>,
-    at: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum NamesText {
-    Word(String),
-    List(Vec<String>),
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Text {
-    title: String,
-    attack: String,
-    fix: String,
-    #[serde(default)]
-    refs: String,
-    #[serde(default, rename = "note")]
-    _note: String,
-}
-
 impl Catalogue {
     /// The catalogue shipped in the binary.
     pub fn shipped() -> Catalogue {
-        Catalogue::load(SHIPPED_RULES, SHIPPED_TEXTS)
-            .expect("the shipped catalogue is checked by a test")
+        Catalogue::of(&Rules::shipped())
     }
 
-    /// Reads and checks a catalogue.
-    ///
-    /// # Errors
-    /// The first contradiction, with the rule's id.
-    pub fn load(rules: &str, texts: &str) -> Result<Catalogue, CatalogueError> {
-        let file: RulesFile = serde_yaml::from_str(rules)?;
-        let mut texts: BTreeMap<String, Text> = serde_yaml::from_str(texts)?;
-        let mut perms: Vec<Permission> = Vec::new();
-        for rule in &file.rules {
-            for atom in rule.any.iter().flatten() {
-                perms.extend(atom_permissions(atom));
-            }
+    /// Compiles those of the rules that are in force.
+    pub fn of(rules: &Rules) -> Catalogue {
+        let specs = || rules.specs.iter().filter(|s| !s.disabled);
+        let mut perms = super::special::permissions();
+        for spec in specs() {
+            let replaced = spec.shipped.iter().flatten();
+            let atoms = spec.any.iter().chain(replaced).flatten();
+            perms.extend(atoms.flat_map(AtomSpec::permissions));
         }
-        perms.extend(super::special::permissions());
         let vocabulary = Vocabulary::new(perms);
-        let mut seen = BTreeSet::new();
-        let mut by_special = HashMap::new();
-        let mut compiled = Vec::with_capacity(file.rules.len());
-        for rule in &file.rules {
-            let fail = |message: String| CatalogueError::Rule {
-                rule: rule.id.clone(),
-                message,
-            };
-            if !seen.insert(rule.id.clone()) {
-                return Err(fail("is given twice".into()));
-            }
-            let special = SPECIALS
-                .iter()
-                .find(|(id, _)| *id == rule.id)
-                .map(|(_, s)| *s);
-            match (rule.special, special) {
-                (true, None) => return Err(fail("is marked special, but no code knows it".into())),
-                (false, None) if rule.any.is_empty() => {
-                    return Err(fail("has no condition: give `any`".into()));
-                }
-                _ => {}
-            }
-            let special = special.filter(|_| rule.special);
-            if let Some(s) = special.filter(|s| *s != Special::Hygiene) {
-                by_special.insert(s, RuleId(compiled.len() as u16));
-            }
-            let any = rule
-                .any
-                .iter()
-                .map(|all| all.iter().map(|a| compile(a, &vocabulary)).collect())
-                .collect::<Result<Vec<Vec<Atom>>, String>>()
-                .map_err(&fail)?;
-            let text = texts
-                .remove(&rule.id)
-                .ok_or_else(|| fail("has no title, attack and remediation".into()))?;
-            compiled.push(Rule {
-                id: rule.id.clone(),
-                levels: levels(&rule.sev).map_err(&fail)?,
-                named: rule.sevn.as_ref().map(levels).transpose().map_err(&fail)?,
-                any,
-                named_only: rule.named_only,
-                only_namespaces: rule.only_namespaces.clone(),
-                before: rule
-                    .before
-                    .as_ref()
-                    .map(|b| {
-                        ServerVersion::parse(b)
-                            .ok_or_else(|| fail(format!("before: {b:?} is no version like 1.35")))
-                    })
-                    .transpose()?,
-                special,
-                finding: rule.finding.unwrap_or(true),
-                title: text.title,
-                attack: text.attack,
-                remediation: text.fix,
-                references: text.refs,
-            });
-        }
-        let mut hash = Sha256::new();
-        hash.update(rules.as_bytes());
-        let ruleset: String = hash
-            .finalize()
+        let compiled: Vec<Rule> = specs().map(|s| compile(s, &vocabulary)).collect();
+        let by_special = compiled
             .iter()
-            .take(6)
-            .map(|b| format!("{b:02x}"))
+            .enumerate()
+            .filter_map(|(i, r)| Some((r.special?, RuleId(i as u16))))
+            .filter(|(s, _)| *s != Special::Hygiene)
             .collect();
-        Ok(Catalogue {
+        let mut hash = Sha256::new();
+        hash.update(format!("{:?}", rules.privileged));
+        specs().for_each(|s| hash.update(s.canonical()));
+        let hash = hash.finalize();
+        let ruleset = hash.iter().take(6).map(|b| format!("{b:02x}")).collect();
+        Catalogue {
             perms: super::special::Perms::new(&vocabulary),
             vocabulary,
             rules: compiled,
-            privileged_namespaces: file.privileged_namespaces.into_iter().collect(),
+            privileged_namespaces: rules.privileged.clone(),
             ruleset,
             by_special,
-        })
+        }
     }
 
     /// The rule of a number.
@@ -409,69 +323,46 @@ impl Catalogue {
     }
 }
 
-fn atom_permissions(atom: &AtomText) -> impl Iterator<Item = Permission> + '_ {
-    atom.v.iter().flat_map(move |v| {
-        atom.g
-            .iter()
-            .flat_map(move |g| atom.r.iter().map(move |r| Permission::resource(v, g, r)))
-    })
+fn compile(spec: &RuleSpec, vocabulary: &Vocabulary) -> Rule {
+    let all = |any: &[Vec<AtomSpec>]| -> Vec<Vec<Atom>> {
+        any.iter()
+            .map(|all| all.iter().map(|a| compile_atom(a, vocabulary)).collect())
+            .collect()
+    };
+    Rule {
+        id: spec.id.clone(),
+        levels: spec.levels,
+        named: spec.named,
+        any: all(&spec.any),
+        named_only: spec.named_only,
+        only_namespaces: spec.only_namespaces.clone(),
+        before: spec.before,
+        special: spec.special,
+        finding: spec.finding,
+        title: spec.title.clone(),
+        attack: spec.attack.clone(),
+        remediation: spec.remediation.clone(),
+        references: spec.references.clone(),
+        origin: spec.origin.clone(),
+        ceiling: spec.ceiling,
+        becomes: spec.shipped.as_deref().map(all).unwrap_or_default(),
+    }
 }
 
-fn compile(atom: &AtomText, vocabulary: &Vocabulary) -> Result<Atom, String> {
-    if atom.v.is_empty() || atom.g.is_empty() || atom.r.is_empty() {
-        return Err("an atom needs at least one of v, g and r each".into());
-    }
-    let perms: Vec<PermId> = atom_permissions(atom)
+fn compile_atom(spec: &AtomSpec, vocabulary: &Vocabulary) -> Atom {
+    let perms: Vec<PermId> = spec
+        .permissions()
         .filter_map(|p| vocabulary.id(&p))
         .collect();
     let mut bits = Bits::new(vocabulary.len());
     perms.iter().for_each(|p| bits.insert(p.index()));
-    let names = match (&atom.n, &atom.pattern) {
-        (Some(_), Some(_)) => return Err("an atom has either n or match".into()),
-        (None, None) => NameMode::Any,
-        (None, Some(pattern)) => NameMode::Match(
-            regex_lite::Regex::new(&format!("^(?:{pattern})$"))
-                .map_err(|e| format!("match: {e}"))?,
-        ),
-        (Some(NamesText::List(list)), None) if list.is_empty() => {
-            return Err("n: the list of names is empty".into());
-        }
-        (Some(NamesText::List(list)), None) => NameMode::List(list.clone()),
-        (Some(NamesText::Word(word)), None) => match word.as_str() {
-            "any" => NameMode::Any,
-            "named" => NameMode::Named,
-            other => return Err(format!("n: {other:?} is neither any, named nor a list")),
-        },
-    };
-    let at_cluster = match atom.at.as_deref() {
-        None => false,
-        Some("cluster") => true,
-        Some(other) => return Err(format!("at: {other:?} is not cluster")),
-    };
-    Ok(Atom {
+    Atom {
         perms,
         bits,
-        names,
-        same_object: atom.same.clone(),
-        at_cluster,
-    })
-}
-
-fn levels(text: &LevelsText) -> Result<Levels, String> {
-    let one = |word: &str| match word {
-        "-" => Ok(None),
-        other => match Priority::parse(other) {
-            Some(p) if p != Priority::None => Ok(Some(p)),
-            _ => Err(format!(
-                "{other:?} is none of critical, high, medium, low and -"
-            )),
-        },
-    };
-    Ok(Levels {
-        cluster: one(&text.c)?,
-        privileged: one(&text.p)?,
-        namespace: one(&text.n)?,
-    })
+        names: spec.names.clone(),
+        same_object: spec.same_object.clone(),
+        at_cluster: spec.at_cluster,
+    }
 }
 
 #[cfg(test)]
@@ -494,65 +385,5 @@ mod tests {
             Some("rbac-bind")
         );
         assert_eq!(c.ruleset.len(), 12);
-    }
-
-    #[test]
-    fn contradictions_are_named() {
-        let one = |rule: &str| {
-            let text = format!("privilegedNamespaces: []\nrules:\n- {rule}\n");
-            let meta = "x: {title: t, attack: a, fix: f}";
-            Catalogue::load(&text, meta).expect_err(rule).to_string()
-        };
-        let sev = "sev: {c: low, p: low, n: low}";
-        for (rule, expected) in [
-            (
-                format!("{{id: x, {sev}, special: true}}"),
-                "no code knows it",
-            ),
-            (format!("{{id: x, {sev}}}"), "no condition"),
-            (
-                format!("{{id: x, {sev}, any: [[{{v: [], g: [''], r: [a]}}]]}}"),
-                "at least one",
-            ),
-            (
-                format!("{{id: x, {sev}, any: [[{{v: [a], g: [''], r: [a], n: al}}]]}}"),
-                "neither any",
-            ),
-            (
-                format!("{{id: x, {sev}, any: [[{{v: [a], g: [''], r: [a], n: []}}]]}}"),
-                "empty",
-            ),
-            (
-                format!("{{id: x, {sev}, any: [[{{v: [a], g: [''], r: [a], at: c}}]]}}"),
-                "not cluster",
-            ),
-            (
-                format!("{{id: x, {sev}, any: [[{{v: [a], g: [''], r: [a], match: '('}}]]}}"),
-                "match",
-            ),
-            (
-                format!("{{id: x, {sev}, before: new, any: [[{{v: [a], g: [''], r: [a]}}]]}}"),
-                "version",
-            ),
-            (
-                "{id: x, sev: {c: hihg, p: low, n: low}, any: [[{v: [a], g: [''], r: [a]}]]}"
-                    .into(),
-                "hihg",
-            ),
-            (format!("{{id: x, {sev}, anny: []}}"), "anny"),
-            (
-                format!(
-                    "{{id: x, {sev}, any: [[{{v: [a], g: [''], r: [a]}}]]}}\n- {{id: x, {sev}, any: [[{{v: [a], g: [''], r: [a]}}]]}}"
-                ),
-                "rule x: is given twice",
-            ),
-            (
-                format!("{{id: y, {sev}, any: [[{{v: [a], g: [''], r: [a]}}]]}}"),
-                "no title",
-            ),
-        ] {
-            let got = one(&rule);
-            assert!(got.contains(expected), "{rule}: {got}");
-        }
     }
 }

@@ -101,7 +101,7 @@ impl Run<'_> {
         found.retain(|h| !self.catalogue.rule(h.rule).id.starts_with("impersonate-"));
         let priority = found.iter().map(|h| h.priority).max()?;
         for hit in &found {
-            special::edges_of(self.catalogue, hit, &through, &mut edges);
+            special::edges_of(self.catalogue, hit, &through, &through, &mut edges);
         }
         edges.iter_mut().for_each(|e| e.rule = self.rule);
         Some((priority, edges))

@@ -10,11 +10,16 @@ mod catalogue;
 mod constrained;
 mod pods;
 mod priority;
+mod rules;
 mod special;
 
 pub use acceptance::{Acceptance, AcceptedFinding};
 pub use assess::{Assessment, Context, Edge, Finding, Held, Holdings, Reaches, Scope, To, assess};
 pub use builtin::{Pair, builtin_pairs};
-pub use catalogue::{Atom, Catalogue, CatalogueError, NameMode, Rule, RuleId, Special};
+pub use catalogue::{Atom, Catalogue, Levels, NameMode, Rule, RuleId, Special};
 pub use pods::{audience_accepted, secret_may_be_token_of};
 pub use priority::{Priority, Status};
+pub use rules::{
+    AtomSpec, Edits, Place, RuleOrigin, RuleSpec, Rules, Source, groups, is_id, namespace_fault,
+    namespaces, priority,
+};

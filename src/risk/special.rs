@@ -1,6 +1,6 @@
 //! Rules whose condition no list of atoms can say (catalogue B.3, B.4), and the edges of all rules (C.3).
 
-use super::assess::{Context, Edge, Held, Hit, Outcome, Scope, To, View, level};
+use super::assess::{Context, Edge, Held, Hit, Outcome, Scope, To, View, alternative, level};
 use super::catalogue::{Catalogue, RuleId, Special};
 use super::priority::Priority;
 use crate::object::Subject;
@@ -692,7 +692,20 @@ pub(super) fn edge(rule: RuleId, scope: &Scope, to: To) -> Edge {
 }
 
 /// Whom a hit lets the subject become (catalogue C.3).
-pub(super) fn edges_of(catalogue: &Catalogue, hit: &Hit, view: &View, edges: &mut Vec<Edge>) {
+pub(super) fn edges_of(
+    catalogue: &Catalogue,
+    hit: &Hit,
+    view: &View,
+    cluster: &View,
+    edges: &mut Vec<Edge>,
+) {
+    let rule = catalogue.rule(hit.rule);
+    // a rule of one's own under a shipped id may ask for anything; whom one becomes follows from what
+    // the shipped one asks for
+    let holds = |all: &Vec<_>| alternative(rule, all, view, cluster).is_some();
+    if !rule.becomes.is_empty() && !rule.becomes.iter().any(holds) {
+        return;
+    }
     let p = &catalogue.perms;
     let scope = &view.scope;
     let mut add = |to: To| edges.push(edge(hit.rule, scope, to));
@@ -708,7 +721,7 @@ pub(super) fn edges_of(catalogue: &Catalogue, hit: &Hit, view: &View, edges: &mu
             add(To::Identity(scope.clone(), name.clone()));
         }
     };
-    match catalogue.rule(hit.rule).id.as_str() {
+    match rule.id.as_str() {
         "pod-create" | "workload-create" | "workload-modify" => accounts(&mut add),
         "serviceaccount-token-create" => match view.names(p.create_token) {
             Names::All => accounts(&mut add),

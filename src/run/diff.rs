@@ -82,7 +82,7 @@ fn whole(source: &SourceArgs, path: &str, mut manifests: Manifests) -> Result<Ju
     let mut objects = Objects::default();
     let changes: Vec<Change> = changes.into_iter().flatten().collect();
     changes.iter().for_each(|c| objects.see(c));
-    let ledger = world::judge(world::ledger(&source), changes);
+    let ledger = world::judge(world::ledger(&source)?, changes);
     let side = Side::of(&ledger, objects.into_vec());
     Ok((ledger, side))
 }
@@ -115,7 +115,7 @@ fn over_the_cluster(
     changes.push(Change::Version(Some(old.version().to_string())));
     changes.push(Change::Problems(reading.problems));
     changes.push(Change::Skipped(reading.skipped));
-    let new = world::judge(world::ledger(source), changes);
+    let new = world::judge(world::ledger(source)?, changes);
     let (before, after) = (Side::of(&old, objects), Side::of(&new, overlaid.written));
     Ok(((old, before), (new, after)))
 }

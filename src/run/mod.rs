@@ -1,13 +1,14 @@
 //! Wiring: the one place that knows every part.
 
 mod can_i;
+mod config;
 mod diff;
 mod rules;
 mod scan;
 mod serve;
 mod world;
 
-use crate::cli::{Cli, Command, RulesCommand, ServeArgs};
+use crate::cli::{Cli, Command, ConfigCommand, RulesCommand, ServeArgs};
 use crate::log;
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -35,12 +36,15 @@ pub enum Failure {
     /// The world.
     #[error("{0}")]
     World(String),
+    /// The configuration, a line a fault.
+    #[error("{}", .0.join("\n"))]
+    Configuration(Vec<String>),
 }
 
 impl Failure {
     fn exit(&self) -> Exit {
         match self {
-            Failure::Usage(_) => Exit::Usage,
+            Failure::Usage(_) | Failure::Configuration(_) => Exit::Usage,
             Failure::World(_) => Exit::Incomplete,
         }
     }
@@ -51,7 +55,10 @@ pub fn run(cli: Cli) -> ExitCode {
     let exit = match dispatch(cli) {
         Ok(exit) => exit,
         Err(failure) => {
-            note(&failure.to_string());
+            match &failure {
+                Failure::Configuration(faults) => config::complain(faults),
+                other => note(&other.to_string()),
+            }
             failure.exit()
         }
     };
@@ -69,7 +76,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
     let served = matches!(command, None | Some(Command::Serve(_)));
     if serve.any() && !served {
         return Err(Failure::Usage(
-            "the --web flags are for serve; leave them out here".into(),
+            "the --web and --metrics flags are for serve; leave them out here".into(),
         ));
     }
     // clap does not see a conflict of flags before and behind the command
@@ -83,7 +90,11 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Scan(args) => scan::run(&source, &args),
         Command::Diff(args) => diff::run(&source, &args),
         Command::CanI(args) => can_i::run(&source, &args),
-        Command::Rules(RulesCommand::List { output }) => rules::list(output),
+        Command::Rules(RulesCommand::List { output }) => rules::list(&source.config, output),
+        Command::Rules(RulesCommand::Check { checked }) => {
+            config::check_rules(&source.config, checked)
+        }
+        Command::Config(ConfigCommand::Check { checked }) => config::check(&source, checked),
     }
 }
 

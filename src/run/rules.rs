@@ -1,13 +1,13 @@
 //! `rules`: the catalogue as people and programs read it.
 
-use super::{Exit, Failure, print};
-use crate::cli::Output;
-use crate::export::report::columns;
+use super::{Exit, Failure, config, print};
+use crate::cli::{ConfigArgs, Output};
+use crate::export::report::{columns, printable};
 use crate::export::rules::RuleEntry;
 use crate::risk::{Catalogue, Priority};
 
-pub(super) fn list(output: Output) -> Result<Exit, Failure> {
-    let catalogue = Catalogue::shipped();
+pub(super) fn list(args: &ConfigArgs, output: Output) -> Result<Exit, Failure> {
+    let catalogue = Catalogue::of(&config::required(args)?.rules);
     let entries: Vec<RuleEntry<'_>> = catalogue.rules.iter().map(RuleEntry::of).collect();
     let text = match output {
         Output::Json => {
@@ -17,7 +17,7 @@ pub(super) fn list(output: Output) -> Result<Exit, Failure> {
         }
         Output::Table => {
             let level = |p: Option<Priority>| p.map_or("-", Priority::as_str).to_owned();
-            let rows: Vec<[String; 5]> = entries
+            let rows: Vec<[String; 6]> = entries
                 .iter()
                 .map(|e| {
                     [
@@ -25,14 +25,22 @@ pub(super) fn list(output: Output) -> Result<Exit, Failure> {
                         level(e.cluster),
                         level(e.privileged),
                         level(e.namespace),
-                        e.title.to_owned(),
+                        e.origin.clone(),
+                        printable(e.title),
                     ]
                 })
                 .collect();
             let mut text = String::new();
             columns(
                 &mut text,
-                ["RULE", "CLUSTER", "PRIVILEGED", "NAMESPACE", "TITLE"],
+                [
+                    "RULE",
+                    "CLUSTER",
+                    "PRIVILEGED",
+                    "NAMESPACE",
+                    "ORIGIN",
+                    "TITLE",
+                ],
                 &rows,
             );
             text

@@ -1,12 +1,12 @@
 //! `serve`: sources → channel → writer → snapshot → HTTP, and an orderly end.
 
-use super::{Exit, Failure, world};
-use crate::cli::{ServeArgs, SourceArgs};
+use super::{Exit, Failure, config, world};
+use crate::cli::{ConfigArgs, Detail, ServeArgs, SourceArgs};
 use crate::clock;
 use crate::export::http::{self, Limits, ListenAddress, Listener};
-use crate::export::metrics::About;
+use crate::export::metrics::{About, Work};
 use crate::export::site::{Pages, Shared};
-use crate::ledger::{Change, Snapshot, WatchEvent};
+use crate::ledger::{Change, Policy, Snapshot, WatchEvent};
 use crate::object::Resource;
 use crate::risk::{Priority, Status};
 use crate::source::manifests::Manifests;
@@ -14,7 +14,7 @@ use crate::source::{cluster, slim};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -51,7 +51,13 @@ async fn serve(source: &SourceArgs, args: ServeArgs) -> Result<Exit, Failure> {
         listen,
         telemetry_path,
         external_url,
+        detail,
+        detail_limit,
     } = args;
+    let details = Details {
+        detail: detail.map(|Detail(priorities)| priorities),
+        limit: detail_limit,
+    };
     let listen = if listen.is_empty() {
         vec![ListenAddress::Everywhere(7222)]
     } else {
@@ -64,12 +70,28 @@ async fn serve(source: &SourceArgs, args: ServeArgs) -> Result<Exit, Failure> {
         .map_err(|e| Failure::World(format!("SIGTERM cannot be handled: {e}")))?;
     let mut interrupt = signal(SignalKind::interrupt())
         .map_err(|e| Failure::World(format!("SIGINT cannot be handled: {e}")))?;
+    let hangup = signal(SignalKind::hangup())
+        .map_err(|e| Failure::World(format!("SIGHUP cannot be handled: {e}")))?;
+    let (reading, config) = config::load(&source.config);
+    let config = config.map_err(Failure::Configuration)?;
     let listeners = listen
         .into_iter()
         .map(Listener::bind)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|e| Failure::Usage(e.to_string()))?;
-    let shared = Arc::new(Shared::new(world::ledger(source)));
+    let policy = details.over(config::policy(config));
+    let shared = Arc::new(Shared::new(world::configured(source, policy)));
+    shared.work.reconfigured(clock::now());
+    let (policies, decided) = mpsc::channel(1);
+    let files = source.config.clone();
+    tokio::spawn(follow_config(
+        files,
+        reading,
+        details,
+        shared.work.clone(),
+        policies,
+        hangup,
+    ));
     let (changes, incoming) = mpsc::channel(world::QUEUE);
     let (running, shutdown) = watch::channel(false);
     let url = listeners
@@ -92,12 +114,11 @@ async fn serve(source: &SourceArgs, args: ServeArgs) -> Result<Exit, Failure> {
             tokio::spawn(drivers.stopped())
         }
     };
-    let mut writing = tokio::spawn(write(shared.clone(), incoming, url));
+    let mut writing = tokio::spawn(write(shared.clone(), incoming, decided, url));
     let about = About {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         revision: env!("RBAC_EXPORTER_REVISION").to_owned(),
         external_url,
-        configured: clock::now(),
     };
     for listener in &listeners {
         tracing::info!(address = %listener.local_addr(), "listening");
@@ -200,14 +221,21 @@ fn of_pods(change: &Change) -> bool {
 }
 
 /// The one writer: takes what is there, settles it, publishes.
-async fn write(shared: Arc<Shared>, mut incoming: mpsc::Receiver<Change>, url: String) {
+async fn write(
+    shared: Arc<Shared>,
+    mut incoming: mpsc::Receiver<Change>,
+    mut decided: mpsc::Receiver<Policy>,
+    url: String,
+) {
     let mut batch = Vec::with_capacity(BATCH);
     let mut turn = interval(TURN);
     turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut announced = false;
     loop {
+        let mut policy = None;
         tokio::select! {
             biased;
+            Some(new) = decided.recv() => policy = Some(new),
             n = incoming.recv_many(&mut batch, BATCH) => {
                 if n == 0 {
                     return;
@@ -215,6 +243,7 @@ async fn write(shared: Arc<Shared>, mut incoming: mpsc::Receiver<Change>, url: S
             }
             _ = turn.tick() => {}
         }
+        let reconfigured = policy.is_some();
         shared.turn.store(clock::now(), Ordering::Relaxed);
         let (pods, others): (Vec<Change>, Vec<Change>) = batch.drain(..).partition(of_pods);
         let settled = {
@@ -223,6 +252,9 @@ async fn write(shared: Arc<Shared>, mut incoming: mpsc::Receiver<Change>, url: S
                 .write()
                 .unwrap_or_else(PoisonError::into_inner);
             ledger.advance(clock::now());
+            if let Some(policy) = policy {
+                ledger.reconfigure(policy);
+            }
             for part in [others, pods] {
                 part.into_iter().for_each(|change| ledger.apply(change));
                 // before the first full list nothing is shown, so nothing need be judged
@@ -242,6 +274,9 @@ async fn write(shared: Arc<Shared>, mut incoming: mpsc::Receiver<Change>, url: S
             tokio::spawn(selfcheck(shared.clone()));
         }
         shared.snapshot.store(Arc::new(settled));
+        if reconfigured {
+            shared.work.reconfigured(clock::now());
+        }
     }
 }
 
@@ -265,6 +300,89 @@ fn announce(snapshot: &Snapshot, url: &str) {
         page = url,
         "ready: open subjects by priority; the page links to the metrics and to the report that explains each"
     );
+}
+
+/// How often the configuration is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The `--metrics` flags, which win over the configuration.
+#[derive(Clone, Debug)]
+struct Details {
+    detail: Option<Vec<Priority>>,
+    limit: Option<usize>,
+}
+
+impl Details {
+    fn over(&self, mut policy: Policy) -> Policy {
+        if let Some(detail) = &self.detail {
+            policy.detail.clone_from(detail);
+        }
+        policy.detail_limit = self.limit.unwrap_or(policy.detail_limit);
+        policy
+    }
+}
+
+/// Loads the configuration again when its files hold something else, or on SIGHUP. One that has faults
+/// leaves the old one in force, says so once, and shows in the metrics.
+async fn follow_config(
+    files: ConfigArgs,
+    mut taken: config::Reading,
+    details: Details,
+    work: Arc<Work>,
+    policies: mpsc::Sender<Policy>,
+    mut hangup: Signal,
+) {
+    let mut look = interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut seen = taken.clone();
+    loop {
+        let asked = tokio::select! {
+            Some(()) = hangup.recv() => true,
+            _ = look.tick() => false,
+        };
+        if !asked {
+            let before = taken.clone();
+            let now = tokio::task::spawn_blocking(move || before.again()).await;
+            let Ok(now) = now else { return };
+            // a file that is being written looks different the next time
+            let settled = now == seen;
+            seen = now;
+            if seen == taken || !settled {
+                continue;
+            }
+        }
+        let args = files.clone();
+        let loaded = tokio::task::spawn_blocking(move || config::load(&args)).await;
+        let Ok((reading, loaded)) = loaded else {
+            return;
+        };
+        taken = reading;
+        seen = taken.clone();
+        match loaded {
+            Ok(config) => {
+                let policy = details.over(config::policy(config));
+                tracing::info!(
+                    ruleset = policy.catalogue.ruleset,
+                    rules = policy.catalogue.rules.len(),
+                    accepted = policy.accepted.len(),
+                    "configuration loaded"
+                );
+                if policies.send(policy).await.is_err() {
+                    return;
+                }
+            }
+            Err(faults) => {
+                work.configured.store(false, Ordering::Relaxed);
+                for fault in &faults {
+                    tracing::error!(fault, "configuration");
+                }
+                tracing::error!(
+                    faults = faults.len(),
+                    "the new configuration is not used; the old one stays in force"
+                );
+            }
+        }
+    }
 }
 
 /// Reads manifests again whenever they change.

@@ -1,16 +1,14 @@
 //! Making a ledger of a source.
 
-use super::Failure;
+use super::{Failure, config};
 use crate::cli::SourceArgs;
 use crate::clock;
-use crate::ledger::{Change, Ledger, ObjectRef, Settings, World};
+use crate::ledger::{Change, Ledger, ObjectRef, Policy, Settings, World};
 use crate::object::{Object, Resource};
 use crate::rbac::OLDEST;
-use crate::risk::Catalogue;
 use crate::source::manifests::{Limits, Manifests, ReadError};
 use crate::source::{cluster, slim};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
@@ -24,8 +22,14 @@ const POD_GRACE: i64 = 600;
 /// How long a command waits for a cluster to be listed.
 const PATIENCE: Duration = Duration::from_secs(300);
 
+/// An empty ledger for the source, with the configuration of the flags.
+pub(super) fn ledger(source: &SourceArgs) -> Result<Ledger, Failure> {
+    let config = config::required(&source.config)?;
+    Ok(configured(source, config::policy(config)))
+}
+
 /// An empty ledger for the source.
-pub(super) fn ledger(source: &SourceArgs) -> Ledger {
+pub(super) fn configured(source: &SourceArgs, policy: Policy) -> Ledger {
     let settings = match source.manifests {
         Some(_) => Settings::new(World::Manifests, source.kubernetes_version),
         None => {
@@ -35,7 +39,7 @@ pub(super) fn ledger(source: &SourceArgs) -> Ledger {
             settings
         }
     };
-    Ledger::new(Arc::new(Catalogue::shipped()), settings)
+    Ledger::new(policy, settings)
 }
 
 /// The manifests of `--source.manifests`.
@@ -101,7 +105,7 @@ pub(super) fn gather_with(
     source: &SourceArgs,
     seen: &mut dyn FnMut(&Change),
 ) -> Result<Ledger, Failure> {
-    let ledger = ledger(source);
+    let ledger = ledger(source)?;
     if let Some(path) = &source.manifests {
         let changes = manifests(path)?.changes().map_err(|e| read_failure(&e))?;
         let changes = changes.into_iter().flatten().inspect(seen);

@@ -9,6 +9,7 @@ use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -862,6 +863,7 @@ impl Answer {
 pub(crate) struct Server {
     child: Child,
     address: String,
+    said: Arc<Mutex<Vec<String>>>,
 }
 
 impl Server {
@@ -870,7 +872,7 @@ impl Server {
     }
 
     /// Until it listens and has read its input.
-    fn with(manifests: &Path, more: &[&str]) -> Server {
+    pub(crate) fn with(manifests: &Path, more: &[&str]) -> Server {
         let path = manifests.to_str().unwrap();
         let args = [
             "--source.manifests",
@@ -893,18 +895,38 @@ impl Server {
         let mut child = command.spawn().unwrap();
         let stderr = child.stderr.take().unwrap();
         let (found, address) = std::sync::mpsc::channel();
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let lines = said.clone();
         // reads on to the end, so that the server never waits for a full pipe
         std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 if let Some((_, address)) = line.split_once("msg=listening address=") {
                     let _ = found.send(address.trim().to_owned());
                 }
+                lines.lock().unwrap().push(line);
             }
         });
         let address = address
             .recv_timeout(Duration::from_secs(20))
             .expect("the server says where it listens");
-        Server { child, address }
+        Server {
+            child,
+            address,
+            said,
+        }
+    }
+
+    /// Lines of its log so far that hold `part`.
+    pub(crate) fn said(&self, part: &str) -> usize {
+        let lines = self.said.lock().unwrap();
+        lines.iter().filter(|line| line.contains(part)).count()
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, name: &str) {
+        let kill = format!("kill -{name} {}", self.child.id());
+        let sent = Command::new("sh").args(["-c", &kill]).status().unwrap();
+        assert!(sent.success());
     }
 
     pub(crate) fn get(&self, path: &str) -> (u16, String) {

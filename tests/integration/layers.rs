@@ -5,21 +5,27 @@ use std::fs;
 use std::path::Path;
 
 /// The pure layers, each with those that it may name.
-const PURE: [(&str, &[&str]); 5] = [
+const PURE: [(&str, &[&str]); 8] = [
+    ("spelling", &[]),
+    ("located", &["spelling"]),
     ("object", &[]),
     ("rbac", &["object"]),
-    ("risk", &["object", "rbac"]),
+    ("risk", &["located", "object", "rbac", "spelling"]),
+    ("config", &["located", "object", "rbac", "risk", "spelling"]),
     ("ledger", &["object", "rbac", "risk"]),
     ("compare", &["object", "rbac", "risk", "ledger"]),
 ];
+
+/// A crate on the list below that a pure layer may use after all: dates are calendar, not clock.
+const ALLOWED: [(&str, &str); 1] = [("config", "jiff")];
 
 /// Layers with I/O, each with those that it may not name.
 const OUTER: [(&str, &[&str]); 2] = [
     (
         "source",
-        &["export", "rbac", "risk", "compare", "run", "cli"],
+        &["compare", "config", "export", "rbac", "risk", "run", "cli"],
     ),
-    ("export", &["source", "run", "cli"]),
+    ("export", &["config", "source", "run", "cli"]),
 ];
 
 /// Crates that pure layers do not know.
@@ -214,7 +220,8 @@ fn breaches(file: &str, text: &str) -> Vec<String> {
         if pure.is_none() {
             continue;
         }
-        if CRATES.contains(&path[0].as_str()) && path.len() > 1 {
+        let allowed = ALLOWED.contains(&(layer, path[0].as_str()));
+        if CRATES.contains(&path[0].as_str()) && path.len() > 1 && !allowed {
             say(format!("may not use {}", path[0]));
         }
         let whole = path.join("::");
@@ -280,8 +287,10 @@ fn pure_layers_call_nothing_that_reaches_outside() {
         "thread::",
     ];
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut open = vec![src.join("object.rs")];
-    open.extend(["rbac", "risk", "ledger", "compare"].map(|layer| src.join(layer)));
+    let mut open = ["object.rs", "located.rs", "spelling.rs"]
+        .map(|file| src.join(file))
+        .to_vec();
+    open.extend(["compare", "config", "rbac", "risk", "ledger"].map(|layer| src.join(layer)));
     let mut looked_at = 0;
     while let Some(path) = open.pop() {
         if path.is_dir() {

@@ -8,6 +8,7 @@
 mod api;
 mod cases;
 mod command;
+mod config;
 mod cut;
 mod diffs;
 mod families;
