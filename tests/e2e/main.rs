@@ -20,6 +20,8 @@ mod faults;
 mod live;
 /// The evaluator against the authoriser.
 mod reviews;
+/// promtool and amtool on the alert rules.
+mod rules;
 /// A real Prometheus reads what we write.
 mod scraped;
 /// The harness itself, without the exporter.

@@ -5,6 +5,7 @@
     reason = "clippy.toml allows it in test functions; what helps them is no different"
 )]
 
+mod alerts;
 mod api;
 mod cases;
 mod command;
@@ -19,6 +20,7 @@ mod incremental;
 mod layers;
 mod manifests;
 mod places;
+mod promql;
 mod questions;
 mod schema;
 mod standin;

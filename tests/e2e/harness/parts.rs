@@ -65,15 +65,37 @@ pub(crate) fn kubernetes(part: &str) -> PathBuf {
 ///
 /// When `PATH` does not hold it.
 pub(crate) fn prometheus(program: &str) -> PathBuf {
-    env::var_os("PATH")
+    on_path(&[program], "Prometheus 2.42 or newer", "prometheus")
+}
+
+/// `alertmanager`, or `amtool`, of Debian's package `prometheus-alertmanager`, which calls the first otherwise than its
+/// makers do.
+///
+/// # Panics
+///
+/// When `PATH` does not hold it.
+pub(crate) fn alertmanager(program: &str) -> PathBuf {
+    let debian = format!("prometheus-{program}");
+    on_path(
+        &[program, &debian],
+        "Alertmanager 0.25 or newer",
+        "prometheus-alertmanager",
+    )
+}
+
+fn on_path(names: &[&str], what: &str, package: &str) -> PathBuf {
+    let places: Vec<_> = env::var_os("PATH")
         .iter()
         .flat_map(env::split_paths)
-        .map(|place| place.join(program))
+        .collect();
+    names
+        .iter()
+        .flat_map(|name| places.iter().map(move |place| place.join(name)))
         .find(|path| path.is_file())
         .unwrap_or_else(|| {
             panic!(
-                "{program} is missing from PATH: install Prometheus 2.42 or newer (on Debian: \
-                 apt-get install prometheus)"
+                "{} is missing from PATH: install {what} (on Debian: apt-get install {package})",
+                names[0]
             )
         })
 }
