@@ -11,6 +11,7 @@
 //! - [`object`]: the slim objects, the vocabulary of all other layers
 //! - [`rbac`]: what RBAC means (pure)
 //! - [`risk`]: what is dangerous (pure)
+//! - [`config`]: what users decide, from text with positions (pure); [`located`] is how it is read
 //! - [`ledger`]: rows, incremental judgement, snapshots (pure)
 //! - [`compare`]: two judged worlds side by side (pure)
 //! - [`source`]: where objects come from: a live cluster, manifests
@@ -18,8 +19,8 @@
 //! - [`run`]: wiring, one file a command; [`cli`]: the flags
 //! - [`log`]: what the process says of itself on stderr
 //!
-//! `object`, `rbac`, `risk`, `ledger` and `compare` know nothing of I/O, and `source` and `export` nothing of
-//! each other; a test holds them to it.
+//! `object`, `rbac`, `risk`, `config`, `ledger` and `compare` know nothing of I/O, and `source` and
+//! `export` nothing of each other; a test holds them to it.
 
 pub mod cli;
 mod clock;

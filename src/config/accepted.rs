@@ -6,7 +6,7 @@ use crate::object::Subject;
 use crate::risk::{Acceptance, AcceptedFinding, Place, Rules, is_id, namespace_fault, priority};
 use jiff::civil::{Date, date};
 
-const KEYS: [&str; 7] = [
+pub(super) const KEYS: [&str; 7] = [
     "id", "subject", "findings", "priority", "reason", "owner", "expires",
 ];
 

@@ -6,7 +6,7 @@ mod accepted;
 mod kubiscan;
 
 use crate::located::{Fault, Faults, Field, parse};
-use crate::risk::{Acceptance, Edits, Place, Priority, Rules, namespaces, priority};
+use crate::risk::{Acceptance, Edits, Place, Priority, Rules, namespaces, priority, rule_words};
 use std::sync::Arc;
 
 /// A file as it was read.
@@ -63,6 +63,8 @@ const KEYS: [&str; 5] = [
     "metrics",
     "accepted",
 ];
+
+const METRICS: [&str; 2] = ["detail", "detailLimit"];
 
 /// Most series of a detail family that may be asked for.
 const MOST_SERIES: i64 = 1_000_000;
@@ -148,13 +150,19 @@ fn take_templates(templates: &[Text], out: &mut Config) -> Vec<Fault> {
         .collect()
 }
 
+/// Every word that may stand in a configuration, the long spelling of each.
+pub fn words() -> impl Iterator<Item = &'static str> {
+    let own = KEYS.iter().chain(&METRICS).chain(&accepted::KEYS).copied();
+    own.chain(rule_words())
+}
+
 /// Does the text look like a template rather than a configuration?
 pub fn is_template(text: &Text) -> bool {
     parse(&text.text, &text.name).is_ok_and(|tree| kubiscan::is_template(&tree))
 }
 
 fn metrics(field: &Field<'_>, out: &mut Config, faults: &mut Faults) {
-    let Some(fields) = faults.map(field, &["detail", "detailLimit"]) else {
+    let Some(fields) = faults.map(field, &METRICS) else {
         return;
     };
     if let Some(list) = fields.get("detail") {

@@ -21,5 +21,5 @@ pub use pods::{audience_accepted, secret_may_be_token_of};
 pub use priority::{Priority, Status};
 pub use rules::{
     AtomSpec, Edits, Place, RuleOrigin, RuleSpec, Rules, Source, groups, is_id, namespace_fault,
-    namespaces, priority,
+    namespaces, priority, rule_words,
 };

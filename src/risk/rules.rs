@@ -210,6 +210,12 @@ const ATOM: [&str; 7] = [
 ];
 const LEVELS: [&str; 3] = ["cluster|c", "privileged|p", "namespace|n"];
 
+/// The words of a rule, the long spelling of each.
+pub fn rule_words() -> impl Iterator<Item = &'static str> {
+    let all = ENTRY.into_iter().chain(ATOM).chain(LEVELS);
+    all.map(|word| word.split('|').next().unwrap_or_default())
+}
+
 /// Resources of the core group (1.37), and those that impersonation has there. The group is closed, so
 /// another word in it is a mistake and would match nothing, in silence.
 const CORE: [&str; 19] = [

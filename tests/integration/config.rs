@@ -563,6 +563,87 @@ fn templates_named_by_the_configuration_can_be_changed_by_it() {
     );
 }
 
+// === what it says of itself
+
+#[test]
+fn the_example_loads_matches_the_demo_and_shows_every_key() {
+    let example = "deploy/config.example.yaml";
+    let ran = run(&["config", "check", example, "--source.manifests", demo()]);
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{}", ran.err);
+    assert_eq!(
+        ran.out,
+        format!(
+            "{example}: good: 88 rules in force (3 added, 2 changed, 1 disabled), 1 accepted risk\n"
+        )
+    );
+    let text = fs::read_to_string(example).unwrap();
+    let reference = fs::read_to_string("docs/configuration.md").unwrap();
+    for key in rbac_exporter::config::words() {
+        let written = ["{key}:", "{key}: "]
+            .iter()
+            .any(|form| text.contains(&form.replace("{key}", key)));
+        // the marker of a shipped condition needs no example
+        assert!(
+            written || key == "special" || key == "finding",
+            "{key} is not in the example"
+        );
+        assert!(reference.contains(key), "{key} is not in the reference");
+    }
+}
+
+#[test]
+fn acceptances_that_cover_nothing_are_warnings() {
+    let input = world(&[("s", "", LISTS_SECRETS)]);
+    let entry = |id: &str, subject: &str, findings: &str, expires: &str| {
+        format!(
+            "- id: {id}\n  subject: {subject}\n  findings: [{findings}]\n  priority: high\n\
+             \x20 reason: r\n  owner: o\n  expires: {expires}\n"
+        )
+    };
+    let config = [
+        "rules: [{id: event-delete, disabled: true}]\naccepted:\n".to_owned(),
+        entry("good", "user:s", "\"secrets-list@*\"", "2999-12-31"),
+        entry("old", "user:s", "\"secrets-list@*\"", "2020-12-31"),
+        entry("gone", "user:nobody", "\"secrets-list@*\"", "2999-12-31"),
+        entry("other", "user:s", "secrets-list@app", "2999-12-31"),
+        entry(
+            "half",
+            "user:s",
+            "\"secrets-list@*\", event-delete@app",
+            "2999-12-31",
+        ),
+    ]
+    .concat();
+    let file = Input::new(&config);
+    let path = file.path.to_str().unwrap();
+    let old = format!(
+        "{path}:10: accepted[1]: warning: \"old\" has expired, so that it covers nothing; renew it, or take it out\n"
+    );
+    let disabled = format!(
+        "{path}:31: accepted[4]: warning: \"half\" accepts a finding of \"event-delete\", which is disabled\n"
+    );
+    let ran = run(&["config", "check", path]);
+    assert_eq!((ran.code, ran.err), (0, format!("{old}{disabled}")));
+    let manifests = input.path.to_str().unwrap();
+    let ran = run(&["config", "check", path, "--source.manifests", manifests]);
+    let warnings = [
+        "17: accepted[2]: warning: \"gone\" matches nothing: user:nobody is not there",
+        "24: accepted[3]: warning: \"other\" matches nothing: user:s has none of its findings",
+        "31: accepted[4]: warning: \"half\" lists event-delete@app, which user:s has not",
+    ];
+    let with_source: String = warnings.iter().map(|w| format!("{path}:{w}\n")).collect();
+    assert_eq!(
+        (ran.code, ran.err),
+        (0, format!("{old}{disabled}{with_source}"))
+    );
+    assert!(
+        ran.out
+            .ends_with(": good: 85 rules in force (1 disabled), 5 accepted risks\n"),
+        "{}",
+        ran.out
+    );
+}
+
 // === loaded again
 
 const PATIENCE: Duration = Duration::from_secs(20);
