@@ -120,6 +120,12 @@ pub struct ServeArgs {
     /// Most series of one detail family [default: 5000]
     #[arg(long = "metrics.detail-limit", value_name = "SERIES")]
     pub detail_limit: Option<usize>,
+    /// TLS, client certificates and basic authentication, as Prometheus' exporters take them
+    #[arg(long = "web.config.file", value_name = "PATH")]
+    pub web_config: Option<PathBuf>,
+    /// Ask the API server whose token it is and whether that one may read the path [default: none]
+    #[arg(long = "web.auth", value_name = "WHO", value_enum)]
+    pub auth: Option<Auth>,
 }
 
 /// Value of `--metrics.detail`.
@@ -139,6 +145,8 @@ impl ServeArgs {
             external_url: self.external_url.or(before.external_url),
             detail: self.detail.or(before.detail),
             detail_limit: self.detail_limit.or(before.detail_limit),
+            web_config: self.web_config.or(before.web_config),
+            auth: self.auth.or(before.auth),
         }
     }
 
@@ -149,7 +157,18 @@ impl ServeArgs {
             || self.external_url.is_some()
             || self.detail.is_some()
             || self.detail_limit.is_some()
+            || self.web_config.is_some()
+            || self.auth.is_some()
     }
+}
+
+/// `--web.auth`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Auth {
+    /// Nobody is asked for a token.
+    None,
+    /// TokenReview, then SubjectAccessReview of `get` on the path.
+    Kubernetes,
 }
 
 /// `--log.*`.

@@ -8,6 +8,7 @@
 //! The deadlines are kept here and not by hyper: its header timeout runs between requests too, so
 //! that a short one against slow headers would close the connection of every scraper at rest.
 
+use super::door::{Caller, Door};
 use bytes::{Buf as _, Bytes, buf::Reader};
 use flate2::read::GzDecoder;
 use http_body_util::Full;
@@ -40,6 +41,7 @@ use tokio::{
     task::JoinSet,
     time::{Instant, Sleep, sleep, sleep_until, timeout},
 };
+use tokio_rustls::TlsAcceptor;
 
 // === what is served
 
@@ -311,6 +313,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 pub async fn serve<S: Site>(
     listeners: Vec<Listener>,
     site: Arc<S>,
+    door: Arc<Door>,
     limits: Limits,
     shutdown: impl Future<Output = ()>,
 ) -> usize {
@@ -319,6 +322,7 @@ pub async fn serve<S: Site>(
     let (open, mut all_closed) = mpsc::channel::<Infallible>(1);
     let server = Arc::new(Server {
         site,
+        door,
         slots: Arc::new(Semaphore::new(limits.computations.max(1))),
         limits,
         connections: Mutex::default(),
@@ -354,6 +358,7 @@ pub async fn serve<S: Site>(
 
 struct Server<S> {
     site: Arc<S>,
+    door: Arc<Door>,
     limits: Limits,
     slots: Arc<Semaphore>,
     connections: Mutex<Connections>,
@@ -393,7 +398,7 @@ async fn accept<S: Site>(
     let mut warned: Option<Instant> = None;
     loop {
         match listener.socket.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, address)) => {
                 let (id, pulse) = {
                     let mut connections = lock(&server.connections);
                     while connections.pulses.len() >= server.limits.connections.max(1) {
@@ -408,7 +413,7 @@ async fn accept<S: Site>(
                 let (server, stopping, open) =
                     (Arc::clone(&server), stopping.clone(), open.clone());
                 tokio::spawn(async move {
-                    converse(&server, stream, &pulse, stopping).await;
+                    receive(&server, stream, address, &pulse, stopping).await;
                     lock(&server.connections).pulses.remove(&id);
                     drop(open);
                 });
@@ -447,17 +452,63 @@ enum End {
     Cut,
 }
 
-/// Serves one connection to its end.
-async fn converse<S: Site>(
+/// Who is at the other end.
+#[derive(Clone, Copy)]
+struct Client {
+    address: SocketAddr,
+    /// It showed a certificate that TLS has nothing against.
+    certificate: bool,
+}
+
+/// Takes up one connection, with TLS where that is asked for.
+async fn receive<S: Site>(
     server: &Arc<Server<S>>,
     stream: TcpStream,
+    address: SocketAddr,
     pulse: &Arc<Pulse>,
-    mut stopping: watch::Receiver<bool>,
+    stopping: watch::Receiver<bool>,
 ) {
     // Responses are written whole; waiting to fill a segment only delays their last one.
     let _ = stream.set_nodelay(true);
+    let stream = Watched {
+        stream,
+        pulse: Arc::clone(pulse),
+    };
+    let mut client = Client {
+        address,
+        certificate: false,
+    };
+    let Some(tls) = server.door.tls() else {
+        return converse(server, stream, client, pulse, stopping).await;
+    };
+    // The handshake is the beginning of the first head: it has its time, and makes way like one.
+    let shaken = tokio::select! {
+        shaken = timeout(server.limits.head, TlsAcceptor::from(tls).accept(stream)) => shaken,
+        () = pulse.evicted.notified() => return,
+    };
+    match shaken {
+        Ok(Ok(stream)) => {
+            client.certificate = stream.get_ref().1.peer_certificates().is_some();
+            converse(server, stream, client, pulse, stopping).await;
+        }
+        Ok(Err(error)) => {
+            let reason = "TLS handshake failed";
+            server.door.note(reason, &error.to_string(), address, "");
+        }
+        Err(_) => {}
+    }
+}
+
+/// Serves one connection to its end.
+async fn converse<S: Site>(
+    server: &Arc<Server<S>>,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    client: Client,
+    pulse: &Arc<Pulse>,
+    mut stopping: watch::Receiver<bool>,
+) {
     let limits = &server.limits;
-    let service = service_fn(|request| answer(server, pulse, request));
+    let service = service_fn(|request| answer(server, client, pulse, request));
     // Half-closed connections count as closed, so that the place in the queue of a scrape that
     // timed out is free at once.
     let mut conn = pin!(
@@ -466,13 +517,7 @@ async fn converse<S: Site>(
             .header_read_timeout(None)
             .max_header_size(limits.head_bytes)
             .max_buf_size(limits.head_bytes.max(8192))
-            .serve_connection(
-                TokioIo::new(Watched {
-                    stream,
-                    pulse: Arc::clone(pulse)
-                }),
-                service
-            )
+            .serve_connection(TokioIo::new(stream), service)
     );
     let mut evicted = pin!(pulse.evicted.notified());
     let mut stopping = pin!(stopping.wait_for(|stop| *stop));
@@ -484,7 +529,11 @@ async fn converse<S: Site>(
             told = true;
             conn.as_mut().graceful_shutdown();
         }
-        if conn.as_mut().poll(cx).is_ready() {
+        if let Poll::Ready(over) = conn.as_mut().poll(cx) {
+            if over.is_err_and(|error| error.is_parse_too_large()) {
+                let reason = "head of the request too large";
+                server.door.note(reason, "", client.address, "");
+            }
             return Poll::Ready(End::Over);
         }
         if evicted.as_mut().poll(cx).is_ready() {
@@ -695,6 +744,7 @@ impl Drop for Watched {
 
 async fn answer<S: Site>(
     server: &Server<S>,
+    client: Client,
     pulse: &Arc<Pulse>,
     request: Request<Incoming>,
 ) -> Result<Response<Sent>, Infallible> {
@@ -719,9 +769,28 @@ async fn answer<S: Site>(
     ) {
         reply
     } else {
-        compute(server, &request).await
+        let authorization = request.headers().get(header::AUTHORIZATION);
+        let caller = Caller {
+            address: client.address,
+            path: request.uri().path(),
+            authorization: authorization.and_then(|value| value.to_str().ok()),
+            certificate: client.certificate,
+        };
+        match server.door.admit(&caller).await {
+            Ok(()) => compute(server, &request).await,
+            Err(refusal) => refusal,
+        }
     };
     let mut response = response(reply).map(|content| Sent::new(content, pulse));
+    for (name, value) in server.door.headers() {
+        // what the file sets goes before what a page would set
+        if let (Ok(name), Ok(value)) = (
+            header::HeaderName::from_bytes(name.as_bytes()),
+            header::HeaderValue::from_str(&value),
+        ) {
+            response.headers_mut().insert(name, value);
+        }
+    }
     if has_body {
         // What is left unread stands where the next request would begin.
         let close = header::HeaderValue::from_static("close");

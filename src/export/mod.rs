@@ -2,6 +2,7 @@
 
 mod api;
 pub mod diff;
+pub mod door;
 pub mod http;
 mod markdown;
 pub mod metrics;

@@ -3,6 +3,7 @@
 mod can_i;
 mod config;
 mod diff;
+mod door;
 mod rules;
 mod scan;
 mod serve;

@@ -46,6 +46,12 @@ pub(super) fn run(source: &SourceArgs, args: ServeArgs) -> Result<Exit, Failure>
     ended
 }
 
+/// Where changes come from.
+enum Feed {
+    Manifests(Manifests),
+    Cluster(kube::Client),
+}
+
 async fn serve(source: &SourceArgs, args: ServeArgs) -> Result<Exit, Failure> {
     let ServeArgs {
         listen,
@@ -53,6 +59,8 @@ async fn serve(source: &SourceArgs, args: ServeArgs) -> Result<Exit, Failure> {
         external_url,
         detail,
         detail_limit,
+        web_config,
+        auth,
     } = args;
     let details = Details {
         detail: detail.map(|Detail(priorities)| priorities),
@@ -92,21 +100,29 @@ async fn serve(source: &SourceArgs, args: ServeArgs) -> Result<Exit, Failure> {
         policies,
         hangup,
     ));
+    let feed = match &source.manifests {
+        Some(path) => Feed::Manifests(world::manifests(path)?),
+        None => {
+            let connected = cluster::connect(source.context.as_deref()).await;
+            Feed::Cluster(connected.map_err(|e| Failure::Usage(e.to_string()))?)
+        }
+    };
+    let client = match &feed {
+        Feed::Manifests(_) => None,
+        Feed::Cluster(client) => Some(client),
+    };
+    let door = Arc::new(super::door::door(web_config.as_deref(), auth, client)?);
     let (changes, incoming) = mpsc::channel(world::QUEUE);
     let (running, shutdown) = watch::channel(false);
     let url = listeners
         .first()
         .map(|l| reachable(l.local_addr()))
         .unwrap_or_default();
-    let mut feeding = match &source.manifests {
-        Some(path) => {
-            let manifests = world::manifests(path)?;
+    let mut feeding = match feed {
+        Feed::Manifests(manifests) => {
             tokio::spawn(follow_manifests(manifests, changes, shutdown.clone()))
         }
-        None => {
-            let client = cluster::connect(source.context.as_deref())
-                .await
-                .map_err(|e| Failure::Usage(e.to_string()))?;
+        Feed::Cluster(client) => {
             let options = cluster::Options::default();
             let drivers =
                 cluster::Cluster::start(&client, slim::decode, &changes, &shutdown, options);
@@ -125,9 +141,12 @@ async fn serve(source: &SourceArgs, args: ServeArgs) -> Result<Exit, Failure> {
     }
     let pages = Arc::new(Pages::new(shared.clone(), about, telemetry_path));
     let (stop, stopped) = oneshot::channel::<()>();
-    let serving = tokio::spawn(http::serve(listeners, pages, Limits::default(), async {
+    let keeping = door.clone();
+    tokio::spawn(async move { keeping.follow().await });
+    let serving = http::serve(listeners, pages, door, Limits::default(), async {
         let _ = stopped.await;
-    }));
+    });
+    let serving = tokio::spawn(serving);
     let exit = tokio::select! {
         biased;
         _ = terminate.recv() => Exit::Done,

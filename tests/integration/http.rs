@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "the helpers of tests fail as tests do")]
 
 use bytes::Bytes;
+use rbac_exporter::export::door::Door;
 use rbac_exporter::export::http::{
     Ask, Content, Limits, ListenAddress, ListenError, Listener, Reply, Site, serve,
 };
@@ -131,9 +132,16 @@ impl Running {
         assert_ne!(at.port(), 0);
         let site = Arc::new(Sample::default());
         let (stop, stopped) = oneshot::channel();
-        let served = tokio::spawn(serve(vec![listener], Arc::clone(&site), limits, async {
-            let _ = stopped.await;
-        }));
+        let door = Arc::new(Door::open());
+        let served = tokio::spawn(serve(
+            vec![listener],
+            Arc::clone(&site),
+            door,
+            limits,
+            async {
+                let _ = stopped.await;
+            },
+        ));
         Running {
             at,
             site,
@@ -845,7 +853,8 @@ async fn one_server_listens_on_several_addresses() {
     let addresses: Vec<SocketAddr> = listeners.iter().map(Listener::local_addr).collect();
     let (stop, stopped) = oneshot::channel::<()>();
     let site = Arc::new(Sample::default());
-    let served = tokio::spawn(serve(listeners, site, Limits::default(), async {
+    let door = Arc::new(Door::open());
+    let served = tokio::spawn(serve(listeners, site, door, Limits::default(), async {
         let _ = stopped.await;
     }));
     for at in addresses {

@@ -12,6 +12,7 @@ mod command;
 mod config;
 mod cut;
 mod diffs;
+mod door;
 mod families;
 mod followed;
 mod generated;

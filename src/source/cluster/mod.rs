@@ -48,11 +48,13 @@
 mod backoff;
 mod client;
 mod own_token;
+mod reviews;
 mod watch;
 mod wire;
 
 pub use client::{ConnectError, connect, connect_with};
 pub use own_token::own_audiences;
+pub use reviews::{TokenOwner, may_get_path, owner_of_token};
 
 use crate::ledger::{Change, FaultReason};
 use crate::object::{Object, Resource};
