@@ -605,8 +605,14 @@ impl Collector for JudgementCollector {
                 s.put(&values, u64::from(r.subjects))
             })
         })?;
-        // acceptances come with the configuration file; there is none yet, so no series
-        family(e, &ACCEPTED_EXPIRY, |_| Ok(()))?;
+        family(e, &ACCEPTED_EXPIRY, |s| {
+            let accepted = self.0.judged.accepted.iter();
+            accepted
+                .map(|a| (a, u64::try_from(a.expires)))
+                .try_for_each(|(a, at)| {
+                    s.put(&[a.id.as_str(), a.owner.as_str()], at.unwrap_or_default())
+                })
+        })?;
         family(e, &ESCALATIONS, |s| {
             let seen = &self.0.judged.escalations;
             for p in Priority::RISKY {

@@ -236,6 +236,83 @@ impl Live {
         }
     }
 
+    /// The members of a set that have `priority` or more.
+    fn members_at(&self, ledger: &Ledger, key: SetKey, priority: Priority) -> Vec<RowId> {
+        let strong = |id: &RowId| {
+            let row = ledger.subjects.get(*id);
+            row.is_some_and(|r| r.effective >= priority)
+        };
+        let one = |key: SubjectKey| ledger.subjects.find(key).into_iter().filter(strong);
+        match key.to {
+            to if members_are_listed(to) => {
+                let listed = self.listed.get(&key).into_iter().flatten();
+                listed.copied().filter(strong).collect()
+            }
+            ToKey::User(name) => one(SubjectKey::User(name)).collect(),
+            ToKey::Group(name) => one(SubjectKey::Group(name)).collect(),
+            ToKey::Account(ns, name) | ToKey::Identity(ns, name) if ns != Sym::STAR => {
+                let account = one(SubjectKey::Account(ns, name));
+                account.filter(|id| belongs(ledger, *id, key.to)).collect()
+            }
+            ToKey::Accounts(ns) | ToKey::Identities(ns) | ToKey::PodTokens(ns)
+                if ns != Sym::STAR =>
+            {
+                let here = ledger.subjects.in_namespace(ns).map(|(id, _)| id);
+                here.filter(strong)
+                    .filter(|id| belongs(ledger, *id, key.to))
+                    .collect()
+            }
+            to => self.levels[priority as usize..]
+                .iter()
+                .rev()
+                .flatten()
+                .copied()
+                .filter(|id| belongs(ledger, *id, to))
+                .collect(),
+        }
+    }
+
+    /// Does an edge of the subject lead to `priority` by a way that does not come back to the subject
+    /// itself? What is reached only through it is no more than it has.
+    pub(crate) fn leads_to(
+        &self,
+        ledger: &Ledger,
+        id: RowId,
+        edge: &EdgeRow,
+        priority: Priority,
+    ) -> bool {
+        let mut seen: Dirty<RowId> = Dirty::default();
+        seen.insert(id);
+        let mut sets: std::collections::HashSet<SetKey, foldhash::fast::RandomState> =
+            Default::default();
+        let mut open = vec![(id, *edge)];
+        while let Some((of, edge)) = open.pop() {
+            if edge.cap < priority {
+                continue;
+            }
+            let mut keys = sets_of(of, &edge);
+            let to = keys.next();
+            // the identity that is needed beside may come back: then this says too much, not too little
+            let gated = keys.all(|gate| {
+                let best = self.strongest(ledger, gate, of);
+                best.is_some_and(|(level, _)| level >= priority)
+            });
+            let Some(to) = to.filter(|to| gated && sets.insert(*to)) else {
+                continue;
+            };
+            for member in self.members_at(ledger, to, priority) {
+                let Some(row) = ledger.subjects.get(member).filter(|_| seen.insert(member)) else {
+                    continue;
+                };
+                if row.own >= priority {
+                    return true;
+                }
+                open.extend(row.edges.iter().map(|edge| (member, *edge)));
+            }
+        }
+        false
+    }
+
     /// What an edge raises its subject to, and by whom.
     fn reaches(
         &self,

@@ -13,6 +13,7 @@
 //! snapshots. Only the task that owns the ledger calls these; readers of a whole ledger (reports) see it
 //! between two settled batches.
 
+mod accepted;
 mod change;
 mod graph;
 mod live;
@@ -30,6 +31,7 @@ mod table;
 mod tally;
 mod watch;
 
+pub use accepted::{Proposal, Unmatched};
 pub use change::{Change, FaultReason, ObjectRef, Problem, Severity, WatchEvent};
 pub use policy::Policy;
 pub use query::{
@@ -38,7 +40,8 @@ pub use query::{
     SubjectFilter, SubjectLine, SubjectView, TokenSource, TokenView, Verdict, WorkloadLine,
 };
 pub use tally::{
-    ByLevel, ByPriority, Judged, NamespaceBlock, RuleCount, Snapshot, SubjectDetail, WorkloadDetail,
+    AcceptedRisk, ByLevel, ByPriority, Judged, NamespaceBlock, RuleCount, Snapshot, SubjectDetail,
+    WorkloadDetail,
 };
 pub use watch::WatchState;
 
@@ -108,6 +111,8 @@ type Dirty<T> = std::collections::HashSet<T, foldhash::fast::RandomState>;
 #[derive(Debug)]
 pub struct Ledger {
     policy: Policy,
+    /// The acceptances of the policy.
+    accepted: accepted::Accepted,
     settings: Settings,
     names: Names,
     roles: Table<RoleRow>,
@@ -134,6 +139,8 @@ pub struct Ledger {
     takes_unlabelled: bool,
     /// The fixpoint, kept up to date.
     live: live::Live,
+    /// Subjects that acceptances answer for, in part or in whole: their status hangs on others too.
+    answered: Dirty<RowId>,
     /// Edges that lead to Group system:masters, which makes it a subject.
     masters_named: usize,
     watches: [WatchState; 7],
@@ -169,6 +176,8 @@ struct DirtySets {
     dependents: bool,
     bindings: Dirty<RowId>,
     subjects: Dirty<RowId>,
+    /// Subjects whose status may differ.
+    statuses: Dirty<RowId>,
     namespaces: Dirty<Sym>,
     nodes: Dirty<Sym>,
     /// Something moved that only since looks at.
@@ -177,6 +186,8 @@ struct DirtySets {
     rbac: bool,
     /// A pod, the rules or the version moved: so it may owe it to that.
     others: bool,
+    /// The configuration moved or an acceptance ended: what is open now may owe it to that.
+    policy: bool,
     everything: bool,
     health: bool,
 }
@@ -187,6 +198,7 @@ impl Ledger {
         let policy = policy.into();
         let mut ledger = Ledger {
             rule_counts: tally::RuleCounts::new(policy.catalogue.rules.len()),
+            accepted: accepted::Accepted::new(&policy.catalogue, &policy.accepted),
             policy,
             settings,
             names: Names::default(),
@@ -205,6 +217,7 @@ impl Ledger {
             nodes: Map::default(),
             takes_unlabelled: false,
             live: live::Live::default(),
+            answered: Dirty::default(),
             masters_named: 0,
             watches: Default::default(),
             bad_before: Default::default(),
@@ -299,6 +312,9 @@ impl Ledger {
             self.lingering.remove(&(namespace, account));
             self.touch_account(namespace, account);
             // edges that end raise nobody, so this is no cause to overlook what an event raises just now
+        }
+        for subject in self.accepted.ended(now) {
+            self.acceptances_moved(&subject);
         }
     }
 
@@ -728,6 +744,7 @@ impl Ledger {
             self.live.gone(id, row, &self.subjects);
         }
         self.subjects.remove(id);
+        self.answered.remove(&id);
     }
 
     // === service accounts

@@ -1,8 +1,10 @@
 //! What the configuration decides, and how a new one takes effect.
 
 use super::Ledger;
+use super::accepted::Accepted;
 use super::names::Sym;
 use super::tally::RuleCounts;
+use crate::object::Subject;
 use crate::risk::{Acceptance, Catalogue, Priority};
 use std::sync::Arc;
 
@@ -37,18 +39,32 @@ impl Ledger {
     /// when the rules differ.
     pub fn reconfigure(&mut self, policy: Policy) {
         let before = std::mem::replace(&mut self.policy, policy);
+        let accepted = Accepted::new(&self.policy.catalogue, &self.policy.accepted);
+        let accepted = std::mem::replace(&mut self.accepted, accepted);
         let (old, new) = (&before.catalogue, &self.policy.catalogue);
         let same_rules =
             old.ruleset == new.ruleset && old.privileged_namespaces == new.privileged_namespaces;
         if !same_rules {
             self.forget_rules();
         }
+        for subject in accepted.changed(&self.accepted) {
+            self.acceptances_moved(&subject);
+        }
+        self.dirty.policy = true;
         // details are part of the blocks; the limit and the rest of the new configuration are published
         // with the cluster's own
         self.dirty.namespaces.insert(Sym::EMPTY);
         if before.detail != self.policy.detail {
             let names = self.blocks.keys().filter_map(|name| self.names.get(name));
             self.dirty.namespaces.extend(names);
+        }
+    }
+
+    /// Who is concerned by other acceptances of this subject: itself, and of a group its members.
+    pub(super) fn acceptances_moved(&mut self, subject: &Subject) {
+        self.dirty.policy = true;
+        if let Some(key) = self.key_of(subject) {
+            self.subject_and_members_moved(key);
         }
     }
 

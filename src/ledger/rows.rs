@@ -1,5 +1,6 @@
 //! The rows: slim, interned, nothing of an object that the judgement does not use.
 
+use super::accepted::Answered;
 use super::live::Support;
 use super::names::Sym;
 use super::since::{Moment, SinceOwn};
@@ -208,6 +209,12 @@ pub(crate) struct SubjectRow {
     pub(crate) since_own: SinceOwn,
     /// Since when it holds its effective priority; 0 for unknown.
     pub(crate) since: Moment,
+    /// What of it somebody answers for.
+    pub(crate) answered: Option<Box<Answered>>,
+    /// The moment when its rise to this priority was seen, where that was stamped; else 0.
+    pub(crate) stamp: Moment,
+    /// `since` before its status alone changed, in the batch that is being settled; else 0.
+    pub(crate) kept: Moment,
     /// It rose in the batch that is being settled, and an event of RBAC may have brought that about.
     pub(crate) risen: bool,
     /// What holds it above its own priority.
@@ -230,6 +237,9 @@ impl SubjectRow {
             edges: Box::default(),
             since_own: SinceOwn::default(),
             since: 0,
+            answered: None,
+            stamp: 0,
+            kept: 0,
             risen: false,
             support: None,
             depends: false,

@@ -3,9 +3,11 @@
 //! Roles are compiled again, subjects judged again, the fixpoint run again, namespaces counted again.
 //! Whatever differs is a defect of the incremental path; a metric shows how many, and must stay 0.
 
+use super::accepted::Answered;
 use super::graph;
+use super::rows::SubjectRow;
 use super::{Ledger, Sym};
-use crate::risk::Reaches;
+use crate::risk::{Assessment, Reaches};
 
 impl Ledger {
     /// How many roles, subjects and namespaces differ. Call it between settled batches.
@@ -22,6 +24,8 @@ impl Ledger {
             let (judged, _) = self.judgement(row.key, false);
             let same = judged.own() == row.own
                 && judged.edges.len() == row.edges.len()
+                && self.answered(row, &judged) == row.answered
+                && self.status_of(id) == row.status
                 && effective[id as usize].priority == row.effective;
             differences += u64::from(!same);
         }
@@ -34,6 +38,15 @@ impl Ledger {
         }
         let counted = self.blocks.contains_key(&**self.names.text(Sym::EMPTY));
         differences + u64::from(!counted)
+    }
+
+    /// What somebody answers for of a subject, but for the times.
+    fn answered(&self, row: &SubjectRow, judged: &Assessment) -> Option<Box<Answered>> {
+        let subject = self.subject(row.key);
+        let bindings = self.bindings_of(&subject, row.key);
+        let since = row.answered.as_ref().map(|a| a.own).unwrap_or_default();
+        let answers = self.answers(&subject, &bindings, judged);
+        answers.kept(&self.policy.catalogue, judged, since)
     }
 }
 

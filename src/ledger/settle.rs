@@ -1,8 +1,9 @@
 //! Judges what changes touched, and what follows from it, in the order of the module's picture.
 
+use super::accepted::Answered;
 use super::live;
 use super::names::Sym;
-use super::rows::{EdgeRow, InPlaces, RoleRow, SubjectKey, ToKey};
+use super::rows::{EdgeRow, InPlaces, RoleRow, SubjectKey, SubjectRow, ToKey};
 use super::since::{self, Moment, SinceOwn, moment};
 use super::subjects::namespace_of;
 use super::table::{Map, RowId};
@@ -18,6 +19,17 @@ use crate::risk::{
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+/// The judgement of one subject, before it meets that of others.
+#[derive(Clone)]
+struct Judgement {
+    whole: Assessment,
+    /// It looked at other roles.
+    depends: bool,
+    covered: Option<Priority>,
+    since: SinceOwn,
+    answered: Option<Box<Answered>>,
+}
 
 /// What other roles are worth, for the judgement of one subject or role; remembers whether it was asked.
 struct Others<'a> {
@@ -157,7 +169,7 @@ impl Ledger {
             && dirty.nodes.is_empty();
         if quiet {
             // what moved nothing raises nobody later on either
-            (self.dirty.rbac, self.dirty.others) = (false, false);
+            (self.dirty.rbac, self.dirty.others, self.dirty.policy) = (false, false, false);
             return false;
         }
         if std::mem::take(&mut self.dirty.everything) {
@@ -191,11 +203,12 @@ impl Ledger {
         if moved {
             self.settle_graph();
         }
+        self.settle_statuses(moved);
         if std::mem::take(&mut self.dirty.times) || moved {
             self.settle_since();
         }
         self.watching |= self.synced();
-        (self.dirty.rbac, self.dirty.others) = (false, false);
+        (self.dirty.rbac, self.dirty.others, self.dirty.policy) = (false, false, false);
         if !self.dirty.namespaces.is_empty() || !self.dirty.nodes.is_empty() {
             self.count_namespaces();
             self.publish();
@@ -781,10 +794,7 @@ impl Ledger {
             .copied()
             .collect();
         if listed.len() != bindings.len()
-            && !self
-                .judgement_with(&subject, &listed, false)
-                .0
-                .same_power(whole)
+            && !whole.within(&self.judgement_with(&subject, &listed, false).0)
         {
             return None;
         }
@@ -794,37 +804,45 @@ impl Ledger {
     fn judge_subjects(&mut self) {
         let touched = std::mem::take(&mut self.dirty.subjects);
         // accounts that nothing names hold what their namespace's groups hold: judged once each
-        let mut plain: BTreeMap<Sym, (Assessment, bool, SinceOwn)> = BTreeMap::new();
+        let mut plain: BTreeMap<Sym, Judgement> = BTreeMap::new();
         for id in touched {
             let Some(row) = self.subjects.get(id) else {
                 continue;
             };
             let key = row.key;
-            let judge = || {
-                let (judged, depends) = self.judgement(key, false);
-                let since = self.since_own(key, &judged);
-                (judged, depends, since)
-            };
-            let (judged, depends, since) = match key {
-                SubjectKey::Account(namespace, _) if row.bindings.is_empty() => {
-                    plain.entry(namespace).or_insert_with(judge).clone()
+            let judgement = match key {
+                SubjectKey::Account(namespace, _)
+                    if row.bindings.is_empty() && !self.accepted.name(&self.subject(key)) =>
+                {
+                    let plain = plain.entry(namespace);
+                    plain.or_insert_with(|| self.judge(key)).clone()
                 }
-                _ => judge(),
+                _ => self.judge(key),
             };
-            let covered = self.covered(key, &judged);
-            self.set_judgement(id, key, &judged, covered, depends, since);
+            self.set_judgement(id, key, judgement);
         }
     }
 
-    fn set_judgement(
-        &mut self,
-        id: RowId,
-        key: SubjectKey,
-        judged: &Assessment,
-        covered: Option<Priority>,
-        depends: bool,
-        since: SinceOwn,
-    ) {
+    fn judge(&self, key: SubjectKey) -> Judgement {
+        let (whole, depends) = self.judgement(key, false);
+        let (since, answered) = self.since_own(key, &whole);
+        Judgement {
+            covered: self.covered(key, &whole),
+            whole,
+            depends,
+            since,
+            answered,
+        }
+    }
+
+    fn set_judgement(&mut self, id: RowId, key: SubjectKey, judgement: Judgement) {
+        let Judgement {
+            whole: judged,
+            covered,
+            depends,
+            since,
+            answered,
+        } = judgement;
         let mut rules: BTreeMap<RuleId, Priority> = BTreeMap::new();
         for f in judged.folded(&self.policy.catalogue) {
             let best = rules.entry(f.rule).or_default();
@@ -848,27 +866,28 @@ impl Ledger {
         } else if row.own != own {
             self.live.touch(id);
         }
-        self.dirty.times |= row.since_own != since;
+        self.dirty.times |= row.since_own != since || row.answered != answered;
         row.since_own = since;
         row.own = own;
         row.edges = edges;
-        // what the shipped pairs answer for decides the status of the bindings and their roles
-        let elsewhere = if row.covered == covered {
+        // what is answered for decides the status of the bindings and their roles
+        let elsewhere = if row.covered == covered && row.answered == answered {
             Vec::new()
         } else {
             row.bindings.clone()
         };
         row.covered = covered;
+        if answered.as_ref().is_some_and(|a| a.accepted) {
+            self.answered.insert(id);
+        } else {
+            self.answered.remove(&id);
+        }
+        row.answered = answered;
         row.depends = depends;
         row.rules = rules;
-        let status = status(row.effective, covered);
-        if row.status != status {
-            // other ways count now
-            row.since = 0;
-            self.dirty.times = true;
-        }
-        row.status = status;
-        self.rule_counts.add(&row.rules, status);
+        self.rule_counts.add(&row.rules, row.status);
+        // what it comes to depends on others too
+        self.dirty.statuses.insert(id);
         self.dirty.namespaces.insert(namespace_of(key));
         for binding in elsewhere {
             let (namespace, _) = self.bindings.key(binding);
@@ -907,9 +926,8 @@ impl Ledger {
                 self.masters_named += 1;
                 let (id, new) = self.subjects.ensure(SubjectKey::Group(name));
                 if new {
-                    let (judged, depends) = self.judgement(SubjectKey::Group(name), false);
-                    let since = self.since_own(SubjectKey::Group(name), &judged);
-                    self.set_judgement(id, SubjectKey::Group(name), &judged, None, depends, since);
+                    let key = SubjectKey::Group(name);
+                    self.set_judgement(id, key, self.judge(key));
                 }
             } else {
                 self.masters_named = self.masters_named.saturating_sub(1);
@@ -936,25 +954,78 @@ impl Ledger {
                 continue;
             };
             let now = row.effective;
-            let status = status(now, row.covered);
+            self.dirty.statuses.insert(id);
             if now > before && watched {
                 let namespace = self.names.text(namespace_of(row.key)).clone();
                 *self.escalations.entry((namespace, now)).or_default() += 1;
             }
-            if now == before && status == row.status {
+            if now == before {
                 continue;
             }
-            row.since = 0;
+            (row.since, row.stamp) = (0, 0);
             row.risen = watched && now > before;
-            let before = std::mem::replace(&mut row.status, status);
-            let key = row.key;
-            if before != status {
-                let rules = row.rules.clone();
-                self.rule_counts.remove(&rules, before);
-                self.rule_counts.add(&rules, status);
+            self.dirty.namespaces.insert(namespace_of(row.key));
+        }
+    }
+
+    /// Status of those that were judged, and, when priorities moved, of whoever acceptances answer for.
+    fn settle_statuses(&mut self, moved: bool) {
+        let mut ids = std::mem::take(&mut self.dirty.statuses);
+        if moved {
+            ids.extend(&self.answered);
+        }
+        // opened by an event of RBAC, not by the end of what answered for it
+        let watched = self.watching && self.dirty.rbac && !self.dirty.others && !self.dirty.policy;
+        let by_rbac = self.dirty.rbac;
+        for id in ids {
+            let status = self.status_of(id);
+            let Some(row) = self.subjects.get_mut(id) else {
+                continue;
+            };
+            if row.status == status {
+                continue;
             }
+            let before = std::mem::replace(&mut row.status, status);
+            // other ways count now; but when nobody answers for any of them any more, they are all that
+            // counted before
+            row.kept = match (before, status) {
+                (Status::Open, Status::Accepted) => row.since,
+                (Status::Accepted, Status::Open) if !by_rbac && row.answered.is_none() => row.since,
+                _ => 0,
+            };
+            row.since = 0;
+            row.risen |= watched && (before, status) == (Status::Accepted, Status::Open);
+            let (key, rules) = (row.key, row.rules.clone());
+            self.rule_counts.remove(&rules, before);
+            self.rule_counts.add(&rules, status);
+            self.dirty.times = true;
             self.dirty.namespaces.insert(namespace_of(key));
         }
+    }
+
+    /// Builtin while the priority is no higher than the shipped pairs answer for; accepted when somebody
+    /// answers for every finding and path at that priority (contract §3, §4).
+    pub(super) fn status_of(&self, id: RowId) -> Status {
+        let Some(row) = self.subjects.get(id) else {
+            return Status::Open;
+        };
+        let priority = row.effective;
+        if row.covered.is_some_and(|up_to| priority <= up_to) {
+            return Status::Builtin;
+        }
+        let Some(answered) = row.answered.as_deref().filter(|a| a.accepted) else {
+            return Status::Open;
+        };
+        let open = |(edge, up_to): (&EdgeRow, &Priority)| {
+            *up_to < priority && self.live.leads_to(self, id, edge, priority)
+        };
+        if priority == Priority::None
+            || answered.open >= priority
+            || row.edges.iter().zip(&answered.edges).any(open)
+        {
+            return Status::Open;
+        }
+        Status::Accepted
     }
 
     /// Since when each subject holds its priority, after the fixpoint.
@@ -973,7 +1044,10 @@ impl Ledger {
                 let Some(row) = self.subjects.get_mut(id) else {
                     continue;
                 };
-                let since = next_since(row.since, row.risen, derived, now);
+                let since = next_since(row, derived, now);
+                if since == now && row.since == 0 && row.risen {
+                    row.stamp = now;
+                }
                 if row.since != since {
                     row.since = since;
                     self.dirty.namespaces.insert(namespace_of(row.key));
@@ -982,7 +1056,7 @@ impl Ledger {
         }
         for id in self.subjects.iter().map(|(id, _)| id).collect::<Vec<_>>() {
             if let Some(row) = self.subjects.get_mut(id) {
-                row.risen = false;
+                (row.risen, row.kept) = (false, 0);
                 if row.effective == Priority::None {
                     row.since = 0;
                 }
@@ -1131,13 +1205,21 @@ fn scope_sym(scope: &Scope, sym: &mut impl FnMut(&str) -> Option<Sym>) -> Option
 /// than this older: somebody kept the old time, or the pieces are old and only now came together.
 const STAMP_AFTER: Moment = 600;
 
-/// The moment to show. `before` is 0 right after a rise; from then on it stays while the priority holds.
-/// An upgrade that touches labels moves the derived time forward, a pod that lends an older way moves it
+/// The moment to show. It is 0 right after a rise; from then on it stays while the priority holds. A change
+/// of status alone has other ways count, but makes no rise that was seen any older, and what was shown no
+/// newer. An upgrade that touches labels moves the derived time forward, a pod that lends an older way moves it
 /// back, and so does whoever empties the history to make a new grant look old: none of them is seen.
-fn next_since(before: Moment, risen: bool, derived: Moment, now: Moment) -> Moment {
-    match before {
-        0 if risen && derived != 0 && derived.saturating_add(STAMP_AFTER) < now => now,
-        0 => clamped(derived, now),
+fn next_since(row: &SubjectRow, derived: Moment, now: Moment) -> Moment {
+    match row.since {
+        0 if row.risen && derived != 0 && derived.saturating_add(STAMP_AFTER) < now => now,
+        0 => {
+            let since = clamped(derived.max(row.stamp), now);
+            if row.kept == 0 {
+                since
+            } else {
+                since.min(row.kept)
+            }
+        }
         before => before,
     }
 }
@@ -1145,14 +1227,6 @@ fn next_since(before: Moment, risen: bool, derived: Moment, now: Moment) -> Mome
 /// Not in the future; without a clock there is none.
 fn clamped(derived: Moment, now: Moment) -> Moment {
     if now == 0 { derived } else { derived.min(now) }
-}
-
-/// Builtin while the priority is no higher than the shipped pairs answer for.
-fn status(effective: Priority, covered: Option<Priority>) -> Status {
-    match covered {
-        Some(up_to) if effective <= up_to => Status::Builtin,
-        _ => Status::Open,
-    }
 }
 
 /// A literal `*` in verbs or groups, `*` or `*/SUB` in resources, `*` or `/*` in URLs (contract §4).

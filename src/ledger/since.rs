@@ -7,14 +7,15 @@
 //! Paths are settled in order of time, the earliest first: a minimum over paths of a maximum along them.
 
 use super::Ledger;
+use super::accepted::Answered;
 use super::graph::{self, members_are_listed};
 use super::names::Sym;
-use super::rows::{SubjectKey, Times, ToKey};
+use super::rows::{EdgeRow, SubjectKey, SubjectRow, Times, ToKey};
 use super::settle::edge_row;
 use super::table::{Map, RowId};
 use crate::object::{Meta, Subject};
 use crate::rbac::implicit_groups;
-use crate::risk::{Assessment, Edge, Priority};
+use crate::risk::{Assessment, Edge, Finding, Priority, Status};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
@@ -53,47 +54,36 @@ impl Times {
 pub(crate) struct SinceOwn {
     /// Its findings.
     pub(crate) own: OwnSince,
-    /// Its edges, in the order of the assessment's; `None` for one that shipped pairs answer for.
-    pub(crate) edges: Box<[Option<Moment>]>,
+    /// Its edges, in the order of the assessment's.
+    pub(crate) edges: Box<[Moment]>,
     /// Edges that it had before a wider grant took their place: the narrow way is older and still open.
-    pub(crate) narrower: Box<[(Edge, Moment)]>,
-    /// Of an open subject with shipped pairs, all ways, theirs too.
-    pub(crate) with_pairs: Option<Box<SinceOwn>>,
+    /// Each with the priority up to which somebody answers for it.
+    pub(crate) narrower: Box<[(Edge, Moment, Priority)]>,
 }
 
-/// When each finding level and edge of `whole` was first there. `at(i)` judges with the bindings whole
-/// by `times[i]`; the times rise, and the last one gives `whole`. What `base` gives is left out.
+/// When each finding level and edge of `whole` was first there, and each level of findings that nobody
+/// answers for. `at(i)` judges with the bindings whole by `times[i]`; the times rise, and the last one
+/// gives `whole`.
 fn first_times(
     times: &[Moment],
     whole: &Assessment,
-    base: Option<&Assessment>,
+    answered: &dyn Fn(&Finding) -> bool,
     at: &dyn Fn(usize) -> Assessment,
-) -> SinceOwn {
+) -> (OwnSince, OwnSince, BTreeMap<Edge, Moment>) {
     let mut own: OwnSince = [None; 5];
+    let mut open: OwnSince = [None; 5];
     let mut first_edges: BTreeMap<Edge, Moment> = BTreeMap::new();
     let mut note = |judged: &Assessment, time: Moment| {
-        let level = judged
-            .findings
-            .iter()
-            .filter(|f| {
-                base.is_none_or(|b| {
-                    !b.findings
-                        .iter()
-                        .any(|x| x.rule == f.rule && x.scope == f.scope && x.priority >= f.priority)
-                })
-            })
-            .map(|f| f.priority)
-            .max()
-            .unwrap_or_default();
-        for p in Priority::RISKY {
-            if p <= level && own[p as usize].is_none_or(|known| known > time) {
-                own[p as usize] = Some(time);
+        let unanswered = judged.findings.iter().filter(|f| !answered(f));
+        let unanswered = unanswered.map(|f| f.priority).max().unwrap_or_default();
+        for (level, since) in [(judged.own(), &mut own), (unanswered, &mut open)] {
+            for p in Priority::RISKY {
+                if p <= level && since[p as usize].is_none_or(|known| known > time) {
+                    since[p as usize] = Some(time);
+                }
             }
         }
         for edge in &judged.edges {
-            if base.is_some_and(|b| b.edges.binary_search(edge).is_ok()) {
-                continue;
-            }
             match first_edges.get_mut(edge) {
                 Some(known) => *known = time.min(*known),
                 None => {
@@ -105,8 +95,8 @@ fn first_times(
     let first = at(0);
     note(&first, times[0]);
     // intervals whose ends differ hold a change
-    let mut open = vec![(0, first, times.len() - 1, whole.clone())];
-    while let Some((lo, a, hi, b)) = open.pop() {
+    let mut halves = vec![(0, first, times.len() - 1, whole.clone())];
+    while let Some((lo, a, hi, b)) = halves.pop() {
         if lo == hi || a.same_power(&b) {
             continue;
         }
@@ -116,15 +106,10 @@ fn first_times(
         }
         let mid = usize::midpoint(lo, hi);
         let m = at(mid);
-        open.push((lo, a, mid, m.clone()));
-        open.push((mid, m, hi, b));
+        halves.push((lo, a, mid, m.clone()));
+        halves.push((mid, m, hi, b));
     }
-    SinceOwn {
-        own,
-        edges: whole.edges.iter().map(|e| first_edges.remove(e)).collect(),
-        narrower: first_edges.into_iter().collect(),
-        with_pairs: None,
-    }
+    (own, open, first_edges)
 }
 
 impl Ledger {
@@ -139,14 +124,21 @@ impl Ledger {
         own.max(role.map(|r| r.times.whole).unwrap_or_default())
     }
 
-    /// Since when a subject holds what it holds.
-    pub(super) fn since_own(&self, key: SubjectKey, whole: &Assessment) -> SinceOwn {
+    /// Since when a subject holds what it holds, and what of it somebody answers for.
+    pub(super) fn since_own(
+        &self,
+        key: SubjectKey,
+        whole: &Assessment,
+    ) -> (SinceOwn, Option<Box<Answered>>) {
         if whole.findings.is_empty() && whole.edges.is_empty() {
-            return SinceOwn::default();
+            return Default::default();
         }
         let subject = self.subject(key);
         let all = self.bindings_of(&subject, key);
-        let base = self.covered_base(&subject, &all, whole);
+        let answers = self.answers(&subject, &all, whole);
+        let catalogue = &self.policy.catalogue;
+        let answered =
+            |f: &Finding| answers.finding(catalogue, f.rule, f.scope.as_str()) >= f.priority;
         // rules about a binding itself look at harmless roles too
         let about_bindings =
             !matches!(subject, Subject::ServiceAccount { ref name, .. } if name != "default");
@@ -179,21 +171,34 @@ impl Ledger {
                     .collect(),
             )
         };
-        let mut since = first_times(&times, whole, base.as_ref(), &at);
-        if base.is_some() {
-            since.with_pairs = Some(Box::new(first_times(&times, whole, None, &at)));
-        }
-        since
+        let (own, open, mut first_edges) = first_times(&times, whole, &answered, &at);
+        let since = SinceOwn {
+            own,
+            edges: whole
+                .edges
+                .iter()
+                .map(|e| first_edges.remove(e).unwrap_or_default())
+                .collect(),
+            narrower: first_edges
+                .into_iter()
+                .map(|(edge, at)| {
+                    let up_to = answers.edge(catalogue, whole, &edge);
+                    (edge, at, up_to)
+                })
+                .collect(),
+        };
+        (since, answers.kept(catalogue, whole, open))
     }
 
-    /// What the shipped pairs of an open subject give, when others add to it: those ways are answered for.
-    /// `None` for a subject that nothing else adds to: it is builtin, and its ways are all there are.
-    fn covered_base(
+    /// What the shipped pairs of an open subject give, when others add to it, and the highest priority
+    /// recorded for them: those ways are answered for. `None` for a subject that nothing else adds to: it
+    /// is builtin, and its ways are all there are.
+    pub(super) fn covered_base(
         &self,
         subject: &Subject,
         all: &[(RowId, bool)],
         whole: &Assessment,
-    ) -> Option<Assessment> {
+    ) -> Option<(Assessment, Priority)> {
         let listed: Vec<(RowId, bool)> = all
             .iter()
             .filter(|(b, direct)| {
@@ -215,16 +220,17 @@ impl Ledger {
             return None;
         }
         let base = self.judgement_with(subject, &listed, false).0;
-        (base.own() <= recorded && !base.same_power(whole)).then_some(base)
+        (base.own() <= recorded && !whole.within(&base)).then_some((base, recorded))
     }
 }
 
-/// What waits in the queue: a subject, or a set that one of its members reaches.
+/// What waits in the queue: a subject, with the one that its way leads to, or a set and the member that
+/// reaches it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Next {
-    Subject(RowId),
-    Key(ToKey),
-    Listed(usize),
+    Subject(RowId, Option<RowId>),
+    Key(ToKey, RowId),
+    Listed(usize, RowId),
 }
 
 /// An edge that waits for a set to be reached.
@@ -236,30 +242,127 @@ struct Wait {
     pair: Option<usize>,
 }
 
-/// Since when each subject holds `priority` or more, for all that do.
-pub(crate) fn since(ledger: &Ledger, priority: Priority) -> Map<RowId, Moment> {
-    let found = by_ways(ledger, priority, &Map::default());
-    // open for something below this priority, which it has of shipped pairs alone: their time is
-    // better than none
-    let left: Map<RowId, ()> = ledger
-        .subjects
-        .iter()
-        .filter(|(id, row)| {
-            row.effective >= priority
-                && row.since_own.with_pairs.is_some()
-                && !found.contains_key(id)
-        })
-        .map(|(id, _)| (id, ()))
-        .collect();
-    if left.is_empty() {
-        found
-    } else {
-        by_ways(ledger, priority, &left)
-    }
+/// A subject in the order of time.
+#[derive(Clone, Copy, Debug)]
+struct Reached {
+    at: Moment,
+    /// Whom its earliest way leads to; `None` for its own findings.
+    by: Option<RowId>,
 }
 
-/// The same; the ways of shipped pairs count for open subjects only where `with_pairs` has them.
-fn by_ways(ledger: &Ledger, priority: Priority, with_pairs: &Map<RowId, ()>) -> Map<RowId, Moment> {
+/// Since when each subject of an effective priority holds it: an open one by the ways that nobody answers
+/// for, the others by all.
+pub(crate) fn since(ledger: &Ledger, priority: Priority) -> Map<RowId, Moment> {
+    let all = by_ways(ledger, priority, None);
+    let mut known = Map::default();
+    let here = all.iter().filter_map(|(id, reached)| {
+        let row = ledger.subjects.get(*id)?;
+        (row.effective == priority).then_some((*id, row, reached.at))
+    });
+    here.map(|(id, row, at)| {
+        let answered = row
+            .answered
+            .as_deref()
+            .filter(|_| row.status == Status::Open);
+        let open =
+            answered.and_then(|a| open_since(ledger, priority, (id, row), a, &all, &mut known));
+        // open for something below this priority, which it has only by ways that are answered for:
+        // their time is better than none
+        (id, open.unwrap_or(at))
+    })
+    .collect()
+}
+
+/// The earliest two members of a set.
+type Firsts = [Option<(Moment, RowId)>; 2];
+
+/// When the first way was whole that nobody answers for and that does not lead through the subject itself.
+fn open_since(
+    ledger: &Ledger,
+    priority: Priority,
+    (id, row): (RowId, &SubjectRow),
+    answered: &Answered,
+    all: &Map<RowId, Reached>,
+    known: &mut Map<ToKey, Firsts>,
+) -> Option<Moment> {
+    let held = row
+        .edges
+        .iter()
+        .zip(&row.since_own.edges)
+        .zip(&answered.edges);
+    let held = held.map(|((edge, at), up_to)| (*edge, *at, *up_to));
+    let narrower = row
+        .since_own
+        .narrower
+        .iter()
+        .filter_map(|(edge, at, up_to)| {
+            Some((edge_row(edge, |n| ledger.names.get(n))?, *at, *up_to))
+        });
+    let edges: Vec<(EdgeRow, Moment)> = held
+        .chain(narrower)
+        .filter(|(edge, _, up_to)| edge.cap >= priority && *up_to < priority)
+        .map(|(edge, at, _)| (edge, at))
+        .collect();
+    let through_itself = |member: RowId| {
+        let mut at = Some(member);
+        let mut steps = 0..=all.len();
+        while let Some(here) = at.filter(|_| steps.next().is_some()) {
+            if here == id {
+                return true;
+            }
+            at = all.get(&here).and_then(|r| r.by);
+        }
+        false
+    };
+    let mut without: Option<Map<RowId, Reached>> = None;
+    let mut best = answered.own[priority as usize];
+    for (edge, since) in edges {
+        let mut whole = Some(since);
+        for to in [Some(edge.to), edge.gate].into_iter().flatten() {
+            let firsts = match to {
+                ToKey::OwnNodeTokens(_) => firsts(ledger, to, row.key, all),
+                _ => *known
+                    .entry(to)
+                    .or_insert_with(|| firsts(ledger, to, row.key, all)),
+            };
+            let mut first = firsts.into_iter().flatten().find(|(_, m)| *m != id);
+            if first.is_some_and(|(_, member)| through_itself(member)) {
+                let without = without.get_or_insert_with(|| by_ways(ledger, priority, Some(id)));
+                first = self::firsts(ledger, to, row.key, without)[0];
+            }
+            whole = whole.and_then(|w| Some(w.max(first?.0)));
+        }
+        best = [best, whole].into_iter().flatten().min();
+    }
+    best
+}
+
+/// The two members of a set that had the priority first, each from when on an edge to the set leads there.
+fn firsts(ledger: &Ledger, to: ToKey, source: SubjectKey, all: &Map<RowId, Reached>) -> Firsts {
+    let needs_account = !matches!(to, ToKey::Identities(_) | ToKey::Identity(..));
+    let mut out: Firsts = [None; 2];
+    for id in ledger.set_members(to, source) {
+        let Some(reached) = all.get(&id) else {
+            continue;
+        };
+        let at = match ledger.subjects.get(id).map(|r| r.key) {
+            Some(SubjectKey::Account(ns, name)) if needs_account => {
+                reached.at.max(ledger.account_moment(ns, name))
+            }
+            _ => reached.at,
+        };
+        let mut here = Some((at, id));
+        for slot in &mut out {
+            if slot.is_none_or(|s| here.is_some_and(|h| h < s)) {
+                std::mem::swap(slot, &mut here);
+            }
+        }
+    }
+    out
+}
+
+/// Since when each subject holds `priority` or more by any way; `without` one of them.
+fn by_ways(ledger: &Ledger, priority: Priority, without: Option<RowId>) -> Map<RowId, Reached> {
     let subjects = &ledger.subjects;
     let mut waiting: Map<ToKey, Vec<Wait>> = Map::default();
     let mut listed: Vec<Vec<Wait>> = Vec::new();
@@ -269,26 +372,18 @@ fn by_ways(ledger: &Ledger, priority: Priority, with_pairs: &Map<RowId, ()>) -> 
     let mut list_of: Map<ToKey, usize> = Map::default();
     let mut queue: BinaryHeap<Reverse<(Moment, Next)>> = BinaryHeap::new();
     for (id, row) in subjects.iter() {
-        if row.effective < priority {
+        if row.effective < priority || without == Some(id) {
             continue;
         }
-        let ways = match &row.since_own.with_pairs {
-            Some(all) if with_pairs.contains_key(&id) => &**all,
-            _ => &row.since_own,
-        };
+        let ways = &row.since_own;
         if let Some(time) = ways.own[priority as usize] {
-            queue.push(Reverse((time, Next::Subject(id))));
+            queue.push(Reverse((time, Next::Subject(id, None))));
         }
-        let held = row
-            .edges
-            .iter()
-            .zip(&ways.edges)
-            .filter_map(|(edge, since)| Some((*edge, (*since)?)));
+        let held = row.edges.iter().copied().zip(ways.edges.iter().copied());
         // a name that nothing else has any more leads to nobody
-        let narrower = ways
-            .narrower
-            .iter()
-            .filter_map(|(edge, since)| Some((edge_row(edge, |n| ledger.names.get(n))?, *since)));
+        let narrower = ways.narrower.iter().filter_map(|(edge, since, _)| {
+            Some((edge_row(edge, |n| ledger.names.get(n))?, *since))
+        });
         for (edge, since) in held.chain(narrower) {
             if edge.cap < priority {
                 continue;
@@ -327,14 +422,14 @@ fn by_ways(ledger: &Ledger, priority: Priority, with_pairs: &Map<RowId, ()>) -> 
     let pod_sets = waiting.keys().any(|k| matches!(k, ToKey::PodTokens(_)));
     let lending = pod_sets.then(|| ledger.lending_accounts());
     let lends = |key| lending.as_ref().is_some_and(|l| l.contains(&key));
-    let mut out: Map<RowId, Moment> = Map::default();
+    let mut out: Map<RowId, Reached> = Map::default();
     while let Some(Reverse((time, next))) = queue.pop() {
-        let reached = match next {
-            Next::Subject(id) => {
+        let (reached, by) = match next {
+            Next::Subject(id, by) => {
                 if out.contains_key(&id) {
                     continue;
                 }
-                out.insert(id, time);
+                out.insert(id, Reached { at: time, by });
                 let Some(row) = subjects.get(id) else {
                     continue;
                 };
@@ -348,16 +443,16 @@ fn by_ways(ledger: &Ledger, priority: Priority, with_pairs: &Map<RowId, ()>) -> 
                         let needs_account =
                             !matches!(key, ToKey::Identities(_) | ToKey::Identity(..));
                         let at = if needs_account { there } else { time };
-                        queue.push(Reverse((at, Next::Key(key))));
+                        queue.push(Reverse((at, Next::Key(key, id))));
                     }
                 });
                 for at in member_of.get(&id).into_iter().flatten() {
-                    queue.push(Reverse((there, Next::Listed(*at))));
+                    queue.push(Reverse((there, Next::Listed(*at, id))));
                 }
                 continue;
             }
-            Next::Key(key) => waiting.remove(&key),
-            Next::Listed(at) => Some(std::mem::take(&mut listed[at])),
+            Next::Key(key, by) => (waiting.remove(&key), by),
+            Next::Listed(at, by) => (Some(std::mem::take(&mut listed[at])), by),
         };
         for wait in reached.into_iter().flatten() {
             if let Some(pair) = wait.pair
@@ -366,7 +461,8 @@ fn by_ways(ledger: &Ledger, priority: Priority, with_pairs: &Map<RowId, ()>) -> 
                 continue;
             }
             if !out.contains_key(&wait.subject) {
-                queue.push(Reverse((time.max(wait.since), Next::Subject(wait.subject))));
+                let next = Next::Subject(wait.subject, Some(by));
+                queue.push(Reverse((time.max(wait.since), next)));
             }
         }
     }
@@ -607,7 +703,7 @@ mod tests {
             asked.borrow_mut().insert(i);
             whole.clone()
         };
-        first_times(&times, &whole, None, &at);
+        first_times(&times, &whole, &|_| false, &at);
         assert_eq!(asked.borrow().len(), 1, "nothing moved between the ends");
     }
 

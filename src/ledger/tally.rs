@@ -97,6 +97,17 @@ pub struct RuleCount {
     pub subjects: u32,
 }
 
+/// An acceptance of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AcceptedRisk {
+    /// Its id.
+    pub id: String,
+    /// Who answers for it.
+    pub owner: String,
+    /// When it ends or ended, Unix seconds.
+    pub expires: i64,
+}
+
 /// The judgement as numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Judged {
@@ -104,6 +115,8 @@ pub struct Judged {
     pub namespaces: Vec<(Arc<str>, Arc<NamespaceBlock>)>,
     /// Non-zero numbers only.
     pub rules: Vec<RuleCount>,
+    /// Acceptances, expired ones too, in the order of the configuration.
+    pub accepted: Vec<AcceptedRisk>,
     /// Rises seen by watching, by namespace and priority.
     pub escalations: Vec<(Arc<str>, Priority, u64)>,
     /// Subjects in detail with their namespaces, in the order of the namespaces, within the limit.
@@ -481,14 +494,15 @@ impl Ledger {
         (priority, status)
     }
 
-    /// Priority and status of a binding: what its role gives there; builtin when every subject and the
-    /// role are a pair of the shipped table with no more power than recorded (contract §3, §4).
+    /// Priority and status of a binding: what its role gives there; builtin or accepted when
+    /// every subject is: the two are a pair of the shipped table with no more power than recorded, or
+    /// the subject's acceptances answer for what the role gives (contract §3, §4).
     pub(super) fn binding_level(&self, id: RowId) -> (Priority, Status) {
         let Some(row) = self.bindings.get(id) else {
             return Default::default();
         };
         let priority = self.binding_gives(id).unwrap_or_default();
-        let listed = |key: &SubjectKey| {
+        let builtin = |key: &SubjectKey| {
             let subject = self.subject(*key);
             let Some(recorded) = self.listed_pair(id, &subject) else {
                 return false;
@@ -502,20 +516,25 @@ impl Ledger {
                     .and_then(|r| r.covered)
                     .is_some_and(|up_to| priority <= up_to)
         };
-        let builtin = if row.subjects.is_empty() {
-            self.role_of(id)
-                .is_some_and(|role| self.equals_shipped(role))
-        } else {
-            row.subjects.iter().all(listed)
-        };
-        (
-            priority,
-            if builtin {
+        let statuses = row.subjects.iter().map(|key| {
+            if builtin(key) {
+                Status::Builtin
+            } else if self.accepted_for(*key, id, priority) {
+                Status::Accepted
+            } else {
+                Status::Open
+            }
+        });
+        let of_nobody = || {
+            let role = self.role_of(id);
+            if role.is_some_and(|role| self.equals_shipped(role)) {
                 Status::Builtin
             } else {
                 Status::Open
-            },
-        )
+            }
+        };
+        let status = statuses.min_by_key(|s| *s as u8).unwrap_or_else(of_nobody);
+        (priority, status)
     }
 
     /// The role has the rules of a shipped default of its name.
@@ -602,6 +621,16 @@ impl Ledger {
         Judged {
             namespaces,
             rules: counts,
+            accepted: self
+                .policy
+                .accepted
+                .iter()
+                .map(|a| AcceptedRisk {
+                    id: a.id.clone(),
+                    owner: a.owner.clone(),
+                    expires: a.expires,
+                })
+                .collect(),
             escalations: self
                 .escalations
                 .iter()

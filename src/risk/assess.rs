@@ -170,6 +170,33 @@ pub struct Edge {
     pub gate: Option<To>,
 }
 
+impl Edge {
+    /// The same edge of a grant that holds everywhere: it leads wherever this one leads.
+    pub fn everywhere(&self) -> Edge {
+        let all = Scope::Cluster;
+        let to = match self.to.clone() {
+            To::Accounts(_) => To::Accounts(all),
+            To::Account(_, name) => To::Account(all, name),
+            To::Identities(_) => To::Identities(all),
+            To::Identity(_, name) => To::Identity(all, name),
+            To::PodTokens(_) => To::PodTokens(all),
+            To::PodTokensOf(_, name) => To::PodTokensOf(all, name),
+            To::NodeTokens(_, name) => To::NodeTokens(all, name),
+            To::OwnNodeTokens(_) => To::OwnNodeTokens(all),
+            To::SecretOwners(_) => To::SecretOwners(all),
+            To::SecretOwnersOf(_, name) => To::SecretOwnersOf(all, name),
+            To::Reaim(_) => To::Reaim(all),
+            To::ReaimOf(_, name) => To::ReaimOf(all, name),
+            to @ (To::User(_) | To::Group(_)) => to,
+        };
+        Edge {
+            scope: Scope::Cluster,
+            to,
+            ..self.clone()
+        }
+    }
+}
+
 /// The judgement of one subject on its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Assessment {
@@ -207,6 +234,24 @@ impl Assessment {
         self.findings.iter().filter(move |f| {
             Some(f.rule) == admin || !catalogue.implied_by_admin(f.rule) || !behind_admin(f)
         })
+    }
+
+    /// It has the edge, or the same everywhere: that one shows in each namespace with other grants too.
+    pub fn leads(&self, edge: &Edge) -> bool {
+        let has = |edge: &Edge| self.edges.binary_search(edge).is_ok();
+        has(edge) || has(&edge.everywhere())
+    }
+
+    /// It adds nothing to the other, which has every finding and every edge.
+    pub fn within(&self, other: &Assessment) -> bool {
+        let known = |f: &Finding| {
+            let same = |o: &Finding| (o.rule, &o.scope) == (f.rule, &f.scope);
+            other
+                .findings
+                .iter()
+                .any(|o| same(o) && o.priority >= f.priority)
+        };
+        self.findings.iter().all(known) && self.edges.iter().all(|e| other.leads(e))
     }
 
     /// The same findings and edges, whatever they rest on.

@@ -18,7 +18,7 @@ use rbac_exporter::object::{
     RoleRef, SecretSource, SecretUse, ServiceAccount, Subject,
 };
 use rbac_exporter::rbac::ServerVersion;
-use rbac_exporter::risk::{Catalogue, Priority};
+use rbac_exporter::risk::{Acceptance, AcceptedFinding, Catalogue, Priority, Status};
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
@@ -370,7 +370,59 @@ enum Step {
         settle: bool,
     },
     Version(&'static str),
+    /// A configuration with these acceptances.
+    Accept(Vec<Acceptance>),
+    /// One with what is open now accepted, but for some of it.
+    AcceptOpen(Vec<bool>),
     Settle,
+}
+
+/// Rules that the roles of these worlds match.
+const ACCEPTABLE: [&str; 12] = [
+    "wildcard-admin",
+    "secrets-list",
+    "secrets-get",
+    "pod-create",
+    "pod-exec",
+    "serviceaccount-token-create",
+    "rbac-bind",
+    "rbac-escalate",
+    "impersonate-users",
+    "impersonate-serviceaccounts",
+    "secrets-token-mint",
+    "no-such-rule",
+];
+
+fn an_acceptance() -> impl Strategy<Value = Acceptance> {
+    let finding = (pick(&ACCEPTABLE), pick(&["*", "a", "b", "kube-system"]));
+    let priority = select(Priority::RISKY.to_vec());
+    let expires = select(vec![NOW, NOW + 1, LATER, LATER + 1, LATER + 9]);
+    (a_subject(), vec(finding, 1..9), priority, expires).prop_map(
+        |(subject, findings, priority, expires)| {
+            let findings = findings.into_iter().map(|(rule, scope)| AcceptedFinding {
+                rule: rule.into(),
+                scope: scope.into(),
+            });
+            acceptance(subject, findings.collect(), priority, expires)
+        },
+    )
+}
+
+fn acceptance(
+    subject: Subject,
+    findings: Vec<AcceptedFinding>,
+    priority: Priority,
+    expires: i64,
+) -> Acceptance {
+    Acceptance {
+        id: "id".into(),
+        subject,
+        findings,
+        priority,
+        reason: "a reason".into(),
+        owner: "an owner".into(),
+        expires,
+    }
 }
 
 fn a_step() -> impl Strategy<Value = Step> {
@@ -393,6 +445,8 @@ fn a_step() -> impl Strategy<Value = Step> {
             settle,
         }),
         1 => select(vec!["1.33.0", "1.37.2"]).prop_map(Step::Version),
+        1 => vec(an_acceptance(), 0..6).prop_map(Step::Accept),
+        2 => vec(select(vec![true, true, true, false]), 1..9).prop_map(Step::AcceptOpen),
         4 => Just(Step::Settle),
     ]
 }
@@ -403,15 +457,22 @@ struct Run {
     objects: BTreeMap<ObjectRef, Object>,
     version: &'static str,
     world: World,
+    accepted: Vec<Acceptance>,
 }
 
-fn ledger(world: World, version: &str) -> Ledger {
+fn policy(accepted: &[Acceptance]) -> Policy {
+    Policy {
+        accepted: accepted.to_vec(),
+        detail: Priority::RISKY.to_vec(),
+        ..Policy::from(CATALOGUE.clone())
+    }
+}
+
+fn ledger(world: World, version: &str, accepted: &[Acceptance]) -> Ledger {
     let version = ServerVersion::parse(version).unwrap();
     let mut settings = Settings::new(world, version);
     settings.pod_grace = GRACE;
-    let mut policy = Policy::from(CATALOGUE.clone());
-    policy.detail = Priority::RISKY.to_vec();
-    let mut ledger = Ledger::new(policy, settings);
+    let mut ledger = Ledger::new(policy(accepted), settings);
     ledger.advance(NOW);
     for resource in Resource::ALL {
         ledger.apply(Change::RelistBegin(resource));
@@ -424,16 +485,22 @@ impl Run {
     fn new(world: World) -> Run {
         let version = "1.36.0";
         Run {
-            ledger: ledger(world, version),
+            ledger: ledger(world, version, &[]),
             objects: BTreeMap::new(),
             version,
             world,
+            accepted: Vec::new(),
         }
     }
 
     fn upsert(&mut self, object: &Object) {
         self.objects.insert(reference(object), object.clone());
         self.ledger.apply(Change::Upsert(object.clone()));
+    }
+
+    fn accept(&mut self, accepted: Vec<Acceptance>) {
+        self.ledger.reconfigure(policy(&accepted));
+        self.accepted = accepted;
     }
 
     fn bad(&mut self, object: ObjectRef) {
@@ -499,6 +566,17 @@ impl Run {
                     self.ledger.apply(Change::Version(Some((*version).into())));
                 }
             }
+            Step::Accept(accepted) => self.accept(accepted.clone()),
+            Step::AcceptOpen(keep) => {
+                self.ledger.settle();
+                let open = self.ledger.proposals(Priority::Low);
+                let accepted = open.into_iter().zip(keep.iter().cycle());
+                let accepted = accepted
+                    .filter(|(_, keep)| **keep)
+                    .map(|(p, _)| acceptance(p.subject, p.findings, p.priority, LATER + 1));
+                let all: Vec<Acceptance> = self.accepted.iter().cloned().chain(accepted).collect();
+                self.accept(all);
+            }
             Step::Settle => {
                 self.ledger.settle();
             }
@@ -545,9 +623,10 @@ fn seen(ledger: &mut Ledger) -> Seen {
 fn from_scratch<'a>(
     world: World,
     version: &str,
+    accepted: &[Acceptance],
     objects: impl IntoIterator<Item = &'a Object>,
 ) -> Seen {
-    let mut fresh = ledger(world, version);
+    let mut fresh = ledger(world, version, accepted);
     for object in objects {
         fresh.apply(Change::Upsert(object.clone()));
     }
@@ -608,10 +687,10 @@ proptest! {
             run.step(step);
         }
         let got = seen(&mut run.ledger);
-        let want = from_scratch(world, run.version, run.objects.values());
+        let want = from_scratch(world, run.version, &run.accepted, run.objects.values());
         let judged_between = steps
             .iter()
-            .any(|s| matches!(s, Step::Settle | Step::Relist { settle: true, .. }));
+            .any(|s| matches!(s, Step::Settle | Step::AcceptOpen(_) | Step::Relist { settle: true, .. }));
         match judged_between {
             true => same(&got.timeless(), &want.timeless())?,
             false => same(&got, &want)?,
@@ -631,9 +710,10 @@ proptest! {
             (Just(last.clone()), Just(last).prop_shuffle())
         }),
         settle_at in 0_usize..80,
+        accepted in vec(an_acceptance(), 0..4),
     ) {
-        let want = from_scratch(world, "1.36.0", &objects);
-        let mut other = ledger(world, "1.36.0");
+        let want = from_scratch(world, "1.36.0", &accepted, &objects);
+        let mut other = ledger(world, "1.36.0", &accepted);
         for (i, object) in shuffled.iter().enumerate() {
             if i == settle_at {
                 other.settle();
@@ -643,6 +723,45 @@ proptest! {
         match settle_at < shuffled.len() {
             true => same(&seen(&mut other).timeless(), &want.timeless())?,
             false => same(&seen(&mut other), &want)?,
+        }
+    }
+
+    #[test]
+    fn what_is_proposed_is_what_it_takes(
+        world in a_world(),
+        objects in vec(an_object(), 1..50),
+    ) {
+        let mut run = Run::new(world);
+        for object in &objects {
+            run.upsert(object);
+        }
+        let before = seen(&mut run.ledger);
+        let open = run.ledger.proposals(Priority::Low);
+        let entries: Vec<Acceptance> = open
+            .iter()
+            .map(|p| acceptance(p.subject.clone(), p.findings.clone(), p.priority, LATER + 1))
+            .collect();
+        run.accept(entries.clone());
+        let after = seen(&mut run.ledger);
+        prop_assert_eq!(run.ledger.selfcheck(), 0);
+        prop_assert_eq!(run.ledger.unmatched_acceptances(), vec![]);
+        prop_assert_eq!(run.ledger.proposals(Priority::Low), vec![]);
+        prop_assert_eq!(priorities(&before), priorities(&after));
+        for view in &after.subjects {
+            let proposed = open.iter().any(|p| p.subject == view.subject);
+            if proposed {
+                prop_assert_eq!(view.status, Status::Accepted, "{}", view.subject.written());
+            }
+        }
+        // one finding less opens it, unless it belongs to a group that is accepted
+        let groups = entries.iter().any(|e| matches!(e.subject, Subject::Group { .. }));
+        for (i, entry) in entries.iter().enumerate().filter(|_| !groups).take(4) {
+            let mut fewer = entries.clone();
+            fewer[i].findings.remove(0);
+            run.accept(fewer);
+            run.ledger.settle();
+            let view = run.ledger.explain(&entry.subject);
+            prop_assert_eq!(view.map(|v| v.status), Some(Status::Open), "{:?}", entry);
         }
     }
 

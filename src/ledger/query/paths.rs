@@ -32,7 +32,7 @@ impl Ledger {
     }
 
     /// Everybody that an edge of `source` to this set leads to.
-    pub(super) fn set_members(&self, to: ToKey, source: SubjectKey) -> Vec<RowId> {
+    pub(in crate::ledger) fn set_members(&self, to: ToKey, source: SubjectKey) -> Vec<RowId> {
         let account = |scope: Sym, test: &dyn Fn(RowId, Sym, Sym, bool) -> bool| -> Vec<RowId> {
             let all: Vec<RowId> = match scope {
                 Sym::STAR => self.subjects.iter().map(|(id, _)| id).collect(),

@@ -1,6 +1,7 @@
 //! Subjects: who they are, what they hold and by which bindings.
 
 use super::super::Ledger;
+use super::super::accepted::Answers;
 use super::super::names::Sym;
 use super::super::rows::SubjectKey;
 use super::super::table::RowId;
@@ -86,7 +87,7 @@ impl Ledger {
         self.subject_view(self.key_of(subject)?, &Asked::default())
     }
 
-    pub(super) fn key_of(&self, subject: &Subject) -> Option<SubjectKey> {
+    pub(in crate::ledger) fn key_of(&self, subject: &Subject) -> Option<SubjectKey> {
         Some(match subject {
             Subject::Group { name } => SubjectKey::Group(self.names.get(name)?),
             Subject::User { name } => SubjectKey::User(self.names.get(name)?),
@@ -102,10 +103,11 @@ impl Ledger {
         let subject = self.subject(key);
         let bindings = self.bindings_of(&subject, key);
         let (judged, _) = self.judgement_with(&subject, &bindings, true);
+        let answers = self.answers(&subject, &bindings, &judged);
         let findings = judged
             .findings
             .iter()
-            .map(|f| self.finding_view(f, &subject, &bindings))
+            .map(|f| self.finding_view(f, &subject, &bindings, &answers))
             .collect();
         Some(SubjectView {
             exists: row.exists,
@@ -136,6 +138,7 @@ impl Ledger {
         finding: &Finding,
         subject: &Subject,
         bindings: &[(RowId, bool)],
+        answers: &Answers,
     ) -> FindingView {
         let rests_on = self.rests_on(finding, bindings);
         let builtin = !rests_on.is_empty()
@@ -155,12 +158,16 @@ impl Ledger {
             .is_some_and(|up_to| finding.priority <= up_to);
         let mut grants: Vec<Grant> = rests_on.iter().filter_map(|b| self.grant(*b)).collect();
         grants.sort();
+        let catalogue = &self.policy.catalogue;
+        let accepted = answers.accept(catalogue, finding.rule, finding.scope.as_str());
         FindingView {
-            rule: self.policy.catalogue.rule(finding.rule).id.clone(),
+            rule: catalogue.rule(finding.rule).id.clone(),
             scope: finding.scope.as_str().to_owned(),
             priority: finding.priority,
             status: if builtin || covered {
                 Status::Builtin
+            } else if accepted >= finding.priority {
+                Status::Accepted
             } else {
                 Status::Open
             },
