@@ -7,6 +7,7 @@ pub mod http;
 mod markdown;
 pub mod metrics;
 pub mod negotiate;
+mod page;
 mod params;
 pub mod process;
 pub mod render;

@@ -34,6 +34,13 @@ impl<'a> Params<'a> {
         }
     }
 
+    /// As a form of a page sends them: a field left empty is none.
+    pub(super) fn of_form(query: &'a str) -> Params<'a> {
+        let mut params = Params::new(query);
+        params.given.retain(|(_, value)| !value.is_empty());
+        params
+    }
+
     fn fault(&mut self, parameter: &str, detail: String) {
         let parameter = parameter.to_owned();
         self.faults.push(Fault { parameter, detail });
@@ -190,11 +197,14 @@ mod tests {
     }
 
     #[test]
-    fn values_are_decoded() {
+    fn values_are_decoded_and_forms_leave_fields_empty() {
         let mut p = Params::new("namespace=&text=a%2Fb+c%26");
         assert_eq!(p.text("namespace").as_deref(), Some(""));
         assert_eq!(p.text("text").as_deref(), Some("a/b c&"));
         assert!(p.finish().is_ok());
+        let mut p = Params::of_form("namespace=&text=a");
+        assert_eq!(p.text("namespace"), None);
+        assert_eq!(faults(p), ["text is unknown; known are namespace"]);
         assert_eq!(
             faults(Params::new("a=1")),
             ["a is unknown; none is known here"]

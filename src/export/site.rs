@@ -4,10 +4,10 @@ use super::api;
 use super::http::{Ask, Reply, Site};
 use super::metrics::{About, Work};
 use super::negotiate::{accepts_gzip, exposition};
+use super::page;
 use super::render::Renderer;
 use crate::clock;
 use crate::ledger::{Ledger, Snapshot};
-use crate::risk::{Priority, Status};
 use arc_swap::ArcSwap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -128,68 +128,16 @@ impl Pages {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A plain landing page: what this is, how it looks, where to go.
-    fn landing(&self, snapshot: &Snapshot) -> Reply {
-        let mut rows = String::new();
-        for priority in Priority::RISKY.into_iter().rev() {
-            let mut open = [0u64; 2];
-            let mut covered = [0u64; 2];
-            for (_, block) in &snapshot.judged.namespaces {
-                for status in Status::ALL {
-                    let at = |levels: &crate::ledger::ByLevel| {
-                        u64::from(levels[priority as usize][status as usize])
-                    };
-                    let counts = [
-                        block.risky_subjects.iter().map(at).sum(),
-                        at(&block.hot_pods),
-                    ];
-                    let to = if status == Status::Open {
-                        &mut open
-                    } else {
-                        &mut covered
-                    };
-                    to[0] += counts[0];
-                    to[1] += counts[1];
-                }
-            }
-            let _ = write!(
-                rows,
-                "<tr><th scope=row>{}<td>{}<td>{}<td>{}<td>{}",
-                priority.as_str(),
-                open[0],
-                covered[0],
-                open[1],
-                covered[1]
-            );
-        }
-        let state = if snapshot.complete {
-            "Everything could be read."
-        } else {
-            "<strong>Not everything could be read: the true picture may be worse.</strong>"
+    /// The page for people, if the path is one of it.
+    fn page(&self, ask: &Ask<'_>, snapshot: &Snapshot) -> Option<Reply> {
+        let site = page::Site {
+            version: &self.version,
+            telemetry_path: &self.telemetry_path,
+            snapshot,
+            now: clock::now(),
         };
-        let html = format!(
-            "<!doctype html><html lang=en><meta charset=utf-8><title>rbac-exporter</title>\
-             <meta name=viewport content='width=device-width'>\
-             <h1>rbac-exporter</h1><p>Version {}. Who could take this cluster over?\
-             <table border=1><caption>By effective priority; accepted and built-in ones apart</caption>\
-             <tr><th scope=col>Priority<th scope=col>Open subjects<th scope=col>Covered subjects\
-             <th scope=col>Open hot pods<th scope=col>Covered hot pods{rows}</table>\
-             <p>{state}<ul><li><a href='{}'>Metrics</a>\
-             <li><a href='/api/v1/report'>Report (JSON): every subject with findings, path and what to cut</a>\
-             <li><a href='/-/ready?verbose'>State of the watches</a></ul></html>\n",
-            escape(&self.version),
-            escape(&self.telemetry_path),
-        );
-        Reply::new(200, "text/html; charset=utf-8", html)
-            .with_header("content-security-policy", "default-src 'none'")
+        page::answer(&site, &self.ledger(), ask)
     }
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('\'', "&#39;")
-        .replace('"', "&quot;")
 }
 
 impl Site for Pages {
@@ -219,9 +167,10 @@ impl Site for Pages {
         }
         match ask.path {
             path if path == self.telemetry_path => self.metrics(ask, &snapshot),
-            "/" => self.landing(&snapshot),
             path if path.starts_with(api::ROOT) => api::answer(&self.ledger(), ask),
-            _ => Reply::text(404, "not found; see / for what there is\n"),
+            _ => self
+                .page(ask, &snapshot)
+                .unwrap_or_else(|| Reply::text(404, "not found; see / for what there is\n")),
         }
     }
 }

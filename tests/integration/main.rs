@@ -20,6 +20,7 @@ mod http;
 mod incremental;
 mod layers;
 mod manifests;
+mod page;
 mod places;
 mod promql;
 mod questions;
