@@ -2,8 +2,10 @@
 
 use crate::export::http::ListenAddress;
 use crate::log::{LogFormat, LogLevel};
+use crate::object::Subject;
 use crate::rbac::{NEWEST, OLDEST, ServerVersion};
 use crate::risk::Priority;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -17,6 +19,10 @@ Examples:
     rbac-exporter scan --source.manifests chart.yaml
   The full report; exit 1 if an open subject is critical:
     rbac-exporter scan --output json --fail-on critical
+  For code scanning:
+    rbac-exporter scan --source.manifests deploy --output sarif
+  What a pull request changes:
+    rbac-exporter diff old new
   Ask one question:
     rbac-exporter can-i create pods --subresource exec --as sa:ci/deployer -n app
   Check a configuration against the cluster that it is for:
@@ -253,12 +259,52 @@ impl FailOn {
     }
 }
 
+/// Form of the output of `scan`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ScanOutput {
+    /// For people.
+    #[default]
+    Table,
+    /// The report, for programs.
+    Json,
+    /// The families of /metrics, for a text file collector.
+    Prometheus,
+    /// SARIF 2.1.0, for code scanning.
+    Sarif,
+}
+
+/// `--show`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ShowArg {
+    /// Who is dangerous, and what to cut.
+    Subjects,
+    /// Pods that carry a risky token.
+    Pods,
+    /// Roles by what they give.
+    Roles,
+    /// Bindings by what they give.
+    Bindings,
+}
+
 /// `scan`.
 #[derive(Debug, Args)]
 pub struct ScanArgs {
     /// Form of the output.
     #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
-    pub output: Output,
+    pub output: ScanOutput,
+    /// List only what lies in this namespace; repeatable.
+    #[arg(long = "namespace", short, value_name = "NAMESPACE")]
+    pub namespaces: Vec<String>,
+    /// List only this priority and higher ones.
+    #[arg(long, value_name = "PRIORITY", value_parser = priorities())]
+    pub priority: Option<Priority>,
+    /// List only this subject (sa:NAMESPACE/NAME, user:NAME, group:NAME) and what belongs to it,
+    /// whatever its status; repeatable.
+    #[arg(long = "subject", value_name = "SUBJECT", value_parser = subject)]
+    pub subjects: Vec<Subject>,
+    /// What the table lists [default: subjects]
+    #[arg(long, value_name = "LIST", value_enum)]
+    pub show: Option<ShowArg>,
     /// Exit 1 when an open subject has this priority or a higher one.
     #[arg(long, value_name = "PRIORITY", value_enum, default_value_t)]
     pub fail_on: FailOn,
@@ -386,6 +432,16 @@ fn version(text: &str) -> Result<ServerVersion, String> {
         .ok_or_else(|| format!("write a version from {OLDEST} to {NEWEST}"))
 }
 
+fn priorities() -> impl TypedValueParser<Value = Priority> {
+    PossibleValuesParser::new(Priority::ALL.map(Priority::as_str).into_iter().rev())
+        .map(|word| Priority::parse(&word).unwrap_or_default())
+}
+
+fn subject(text: &str) -> Result<Subject, String> {
+    Subject::parse(text)
+        .ok_or_else(|| "write sa:NAMESPACE/NAME, user:NAME or group:NAME".to_owned())
+}
+
 fn path(text: &str) -> Result<String, String> {
     let reserved = [
         "/",
@@ -438,6 +494,8 @@ mod tests {
             &["x", "--kubernetes.version", "2.0"],
             &["x", "--web.telemetry-path", "metrics"],
             &["x", "scan", "--fail-on", "none"],
+            &["x", "scan", "--priority", "urgent"],
+            &["x", "scan", "--subject", "bob"],
             &["x", "scan", "--web.telemetry-path", "/a"],
         ] {
             assert!(Cli::try_parse_from(wrong).is_err(), "{wrong:?}");

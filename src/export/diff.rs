@@ -1,5 +1,6 @@
 //! What `diff` prints: text for people, JSON for programs, Markdown for a comment on a pull request.
 
+use super::listing::number;
 use super::markdown::{code, cut_to};
 use super::report::{
     GrantEntry, Levels, Reference, StepEntry, grant_entry, object, printable, problem_line, step,
@@ -457,14 +458,6 @@ fn plural(word: &str) -> &str {
     match word {
         "vanishes" => "vanish",
         _ => word.strip_suffix('s').unwrap_or(word),
-    }
-}
-
-/// `1 subject`, `2 subjects`.
-fn number(n: usize, noun: &str) -> String {
-    match n {
-        1 => format!("1 {noun}"),
-        _ => format!("{n} {noun}s"),
     }
 }
 

@@ -3,6 +3,7 @@
 //! [`TABLE`] is the one source of names, types, labels and helps (contract §6); docs, alerts and
 //! dashboards are checked against it.
 
+use super::negotiate::open_metrics_to_text;
 use super::process::ProcessCollector;
 use crate::ledger::{ByLevel, FaultReason, NamespaceBlock, Snapshot};
 use crate::risk::{Priority, Status};
@@ -722,6 +723,17 @@ fn encode(collector: Box<dyn Collector>) -> String {
 /// The judgement as OpenMetrics, without the end marker.
 pub fn judgement(snapshot: &Arc<Snapshot>) -> String {
     encode(Box::new(JudgementCollector(snapshot.clone())))
+}
+
+/// Everything but `process_*` in the text format, for whoever looks once: beside a text file collector
+/// those would be taken for that of the collector.
+pub fn once(snapshot: &Arc<Snapshot>, about: &Arc<About>, work: &Arc<Work>) -> String {
+    let own = HealthCollector {
+        snapshot: snapshot.clone(),
+        about: about.clone(),
+        work: work.clone(),
+    };
+    open_metrics_to_text(&(judgement(snapshot) + &encode(Box::new(own))))
 }
 
 /// The exporter's own families and `process_*` as OpenMetrics, without the end marker.

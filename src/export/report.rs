@@ -1,4 +1,4 @@
-//! The report of contract §9: as JSON, and as the table that `scan` prints.
+//! The report of contract §9.
 
 use crate::ledger::{
     self, BindingView, ByLevel, Grant, Ledger, PathStep, PodView, Problem, RoleView, Severity,
@@ -37,6 +37,28 @@ pub struct Report {
     pub roles: Vec<RoleEntry>,
     /// Every binding.
     pub bindings: Vec<BindingEntry>,
+    /// How many subjects, pods, roles and bindings there are, whatever a filter leaves.
+    #[serde(skip)]
+    pub totals: [usize; 4],
+}
+
+/// What of the arrays is wanted. The summary and the problems are always those of the whole.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Own namespaces of subjects, pods, roles and bindings; empty for all.
+    pub namespaces: Vec<String>,
+    /// This priority or a higher one; of an unbound role what it would give.
+    pub priority: Option<Priority>,
+    /// These subjects, the pods with a token of theirs, the bindings that name them and the roles of
+    /// these; empty for all.
+    pub subjects: Vec<Subject>,
+}
+
+impl Filter {
+    /// Something is left out.
+    pub fn any(&self) -> bool {
+        !self.namespaces.is_empty() || self.priority.is_some() || !self.subjects.is_empty()
+    }
 }
 
 /// Numbers.
@@ -567,16 +589,23 @@ impl Summary {
 impl Report {
     /// Of the ledger as it stands.
     pub fn of(ledger: &Ledger) -> Report {
+        let subjects: Vec<SubjectEntry> =
+            ledger.subject_views().map(|v| subject_entry(&v)).collect();
+        let pods: Vec<PodEntry> = ledger.pod_views().map(|v| pod_entry(&v)).collect();
+        let roles: Vec<RoleEntry> = ledger.role_views().map(|v| role_entry(&v)).collect();
+        let bindings: Vec<BindingEntry> =
+            ledger.binding_views().map(|v| binding_entry(&v)).collect();
         Report {
+            totals: [subjects.len(), pods.len(), roles.len(), bindings.len()],
             complete: ledger.complete(),
             problems: problems(ledger),
             ruleset: ledger.catalogue().ruleset.clone(),
             kubernetes_version: ledger.version().to_string(),
             summary: Summary::of(ledger),
-            subjects: ledger.subject_views().map(|v| subject_entry(&v)).collect(),
-            pods: ledger.pod_views().map(|v| pod_entry(&v)).collect(),
-            roles: ledger.role_views().map(|v| role_entry(&v)).collect(),
-            bindings: ledger.binding_views().map(|v| binding_entry(&v)).collect(),
+            subjects,
+            pods,
+            roles,
+            bindings,
         }
     }
 
@@ -627,94 +656,61 @@ impl Report {
         naming.peek().is_some() && naming.all(|b| b.transient)
     }
 
-    /// The input held no object at all, not even one that is not judged.
-    pub fn is_empty(&self) -> bool {
-        let Report {
-            summary,
+    /// Leaves what the filter wants.
+    pub fn narrow(&mut self, filter: &Filter) {
+        let Filter {
+            namespaces,
+            priority,
             subjects,
-            pods,
-            roles,
-            bindings,
-            ..
-        } = self;
-        // the namespace of cluster-scoped things is always counted
-        summary.namespaces <= 1
-            && summary.skipped.is_empty()
-            && subjects.is_empty()
-            && pods.is_empty()
-            && roles.is_empty()
-            && bindings.is_empty()
+        } = filter;
+        let here = |ns: &String| namespaces.is_empty() || namespaces.contains(ns);
+        let least = priority.unwrap_or_default();
+        let wanted: Vec<Reference> = subjects.iter().map(subject_reference).collect();
+        let named = |kind: &str, namespace: &str, name: &str| {
+            wanted.is_empty()
+                || wanted.iter().any(|w| {
+                    (w.kind, w.namespace.as_str(), w.name.as_str()) == (kind, namespace, name)
+                })
+        };
+        let binding = |b: &BindingEntry| {
+            b.subjects
+                .iter()
+                .any(|s| named(s.kind, &s.namespace, &s.name))
+                || wanted.is_empty()
+        };
+        let roles: std::collections::BTreeSet<Reference> = self
+            .bindings
+            .iter()
+            .filter(|b| binding(b))
+            .map(|b| b.role.clone())
+            .collect();
+        self.subjects.retain(|s| {
+            here(&s.namespace) && s.priority >= least && named(s.kind, &s.namespace, &s.name)
+        });
+        self.pods.retain(|p| {
+            let mut tokens = p.tokens.iter().map(|t| &t.serviceaccount);
+            here(&p.namespace)
+                && p.priority >= least
+                && (wanted.is_empty()
+                    || tokens.any(|a| named("ServiceAccount", &a.namespace, &a.name)))
+        });
+        self.roles.retain(|r| {
+            let worth = if r.bound { r.priority } else { r.potential };
+            here(&r.namespace)
+                && worth >= least
+                && (wanted.is_empty()
+                    || roles.iter().any(|w| {
+                        (w.kind, &w.namespace, &w.name) == (r.kind, &r.namespace, &r.name)
+                    }))
+        });
+        self.bindings
+            .retain(|b| here(&b.namespace) && b.priority >= least && binding(b));
     }
 
-    /// As a table for people: the numbers first, then the risky subjects, the worst first.
-    pub fn table(&self) -> String {
-        let mut out = format!(
-            "Judged as Kubernetes {}: {} subjects, {} pods, {} roles, {} bindings\n",
-            self.kubernetes_version,
-            self.subjects.len(),
-            self.pods.len(),
-            self.roles.len(),
-            self.bindings.len()
-        );
-        if !self.summary.skipped.is_empty() {
-            let skipped = self.summary.skipped.iter();
-            let skipped: Vec<String> = skipped.map(|(kind, n)| format!("{n} {kind}")).collect();
-            let _ = writeln!(out, "Not judged: {}", printable(&skipped.join(", ")));
-        }
-        let count = |levels: &Levels, p: Priority| {
-            let by = levels.get(&p);
-            let n = |s: Status| {
-                by.and_then(|b| b.get(s.as_str()))
-                    .copied()
-                    .unwrap_or_default()
-            };
-            (n(Status::Open), n(Status::Accepted) + n(Status::Builtin))
-        };
-        let mut row = |label: &str, levels: &Levels| {
-            let mut parts = Vec::new();
-            for p in Priority::RISKY.into_iter().rev() {
-                let (open, covered) = count(levels, p);
-                let rest = if covered > 0 {
-                    format!(" (+{covered})")
-                } else {
-                    String::new()
-                };
-                parts.push(format!("{open} {}{rest}", p.as_str()));
-            }
-            let _ = writeln!(out, "{label:<9}{}", parts.join(", "));
-        };
-        row("Subjects", &self.summary.subjects);
-        row("Pods", &self.summary.pods);
-        out.push_str("Numbers are open; (+n) are accepted or come with every cluster.\n");
-        let mut risky: Vec<&SubjectEntry> = self
-            .subjects
-            .iter()
-            .filter(|s| s.priority > Priority::None && s.status == Status::Open)
-            .collect();
-        risky.sort_by_key(|s| (std::cmp::Reverse(s.priority), s.kind, &s.namespace, &s.name));
-        if !risky.is_empty() {
-            let rows: Vec<[String; 3]> = risky
-                .iter()
-                .map(|s| [s.priority.as_str().to_owned(), written(s), reason(s)])
-                .collect();
-            out.push_str(
-                "WHY: rule@namespace (rule@* is cluster-wide) and the binding to remove, named after `cut` where it is\n\
-                 another one or not the only one; → leads to an identity that can be taken.\n\n",
-            );
-            columns(&mut out, ["PRIORITY", "SUBJECT", "WHY"], &rows);
-        } else if self.complete && !self.is_empty() {
-            out.push_str("\nNo open subject is risky.\n");
-        }
-        if !self.problems.is_empty() {
-            out.push('\n');
-            for p in &self.problems {
-                let _ = writeln!(out, "{}", problem_line(p));
-            }
-        }
-        if !self.complete {
-            out.push_str("\nNot everything could be read: the true picture may be worse.\n");
-        }
-        out
+    /// The input held no object at all, not even one that is not judged.
+    pub fn is_empty(&self) -> bool {
+        // the namespace of cluster-scoped things is always counted
+        self.summary.namespaces <= 1 && self.summary.skipped.is_empty() && self.totals == [0; 4]
     }
 }
 
@@ -728,7 +724,7 @@ pub(super) fn written(s: &SubjectEntry) -> String {
 
 /// The path, or else the worst finding and the binding behind it; then what to cut, where that is not
 /// the binding just named.
-fn reason(s: &SubjectEntry) -> String {
+pub(super) fn reason(s: &SubjectEntry) -> String {
     let steps: Vec<String> = s.path.iter().map(step).collect();
     // wildcard-admin implies the others where it holds: it comes first, so it is what is shown
     let worst = s
@@ -825,30 +821,10 @@ pub fn printable(text: &str) -> String {
     out
 }
 
-/// Writes rows in columns as wide as their widest cell; the last one is not padded.
+/// Writes rows in columns, as in a pipe.
 pub fn columns<const N: usize>(out: &mut String, head: [&str; N], rows: &[[String; N]]) {
-    let mut widths = head.map(|h| h.chars().count());
-    for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let mut line = |cells: [&str; N]| {
-        for (i, cell) in cells.iter().enumerate() {
-            out.push_str(cell);
-            if i + 1 < N {
-                let pad = widths[i].saturating_sub(cell.chars().count()) + 2;
-                out.extend(std::iter::repeat_n(' ', pad));
-            }
-        }
-        let trimmed = out.trim_end().len();
-        out.truncate(trimmed);
-        out.push('\n');
-    };
-    line(head);
-    for row in rows {
-        line(std::array::from_fn(|i| row[i].as_str()));
-    }
+    let rows: Vec<_> = rows.iter().map(|row| (None, row.clone())).collect();
+    super::terminal::table(out, super::terminal::Look::default(), head, &rows);
 }
 
 #[cfg(test)]

@@ -73,14 +73,13 @@ pub(super) fn run(source: &SourceArgs, args: &DiffArgs) -> Result<Exit, Failure>
 type Judged = (Ledger, Side);
 
 /// Manifests as a world of their own.
-fn whole(source: &SourceArgs, path: &str, mut manifests: Manifests) -> Result<Judged, Failure> {
+fn whole(source: &SourceArgs, path: &str, manifests: Manifests) -> Result<Judged, Failure> {
     let source = SourceArgs {
         manifests: Some(path.to_owned()),
         ..source.clone()
     };
-    let changes = manifests.changes().map_err(|e| world::read_failure(&e))?;
+    let changes = world::read(manifests)?;
     let mut objects = Objects::default();
-    let changes: Vec<Change> = changes.into_iter().flatten().collect();
     changes.iter().for_each(|c| objects.see(c));
     let ledger = world::judge(world::ledger(&source)?, changes);
     let side = Side::of(&ledger, objects.into_vec());

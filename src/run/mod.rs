@@ -4,12 +4,15 @@ mod can_i;
 mod config;
 mod diff;
 mod door;
+mod progress;
 mod rules;
 mod scan;
 mod serve;
 mod world;
 
 use crate::cli::{Cli, Command, ConfigCommand, RulesCommand, ServeArgs};
+use crate::export::metrics::About;
+use crate::export::terminal::Look;
 use crate::log;
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -96,6 +99,29 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
             config::check_rules(&source.config, checked)
         }
         Command::Config(ConfigCommand::Check { checked }) => config::check(&source, checked),
+    }
+}
+
+/// What standard output is shown on.
+fn look() -> Look {
+    use std::io::IsTerminal as _;
+    let stdout = std::io::stdout();
+    Look {
+        colour: anstream::AutoStream::choice(&stdout) != anstream::ColorChoice::Never,
+        width: if stdout.is_terminal() {
+            terminal_size::terminal_size_of(&stdout).map(|(width, _)| width.0.into())
+        } else {
+            None
+        },
+    }
+}
+
+/// What is told of the binary.
+fn about(external_url: String) -> About {
+    About {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        revision: env!("RBAC_EXPORTER_REVISION").to_owned(),
+        external_url,
     }
 }
 

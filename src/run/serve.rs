@@ -4,7 +4,7 @@ use super::{Exit, Failure, config, world};
 use crate::cli::{ConfigArgs, Detail, ServeArgs, SourceArgs};
 use crate::clock;
 use crate::export::http::{self, Limits, ListenAddress, Listener};
-use crate::export::metrics::{About, Work};
+use crate::export::metrics::Work;
 use crate::export::site::{Pages, Shared};
 use crate::ledger::{Change, Policy, Snapshot, WatchEvent};
 use crate::object::Resource;
@@ -131,11 +131,7 @@ async fn serve(source: &SourceArgs, args: ServeArgs) -> Result<Exit, Failure> {
         }
     };
     let mut writing = tokio::spawn(write(shared.clone(), incoming, decided, url));
-    let about = About {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        revision: env!("RBAC_EXPORTER_REVISION").to_owned(),
-        external_url,
-    };
+    let about = super::about(external_url);
     for listener in &listeners {
         tracing::info!(address = %listener.local_addr(), "listening");
     }

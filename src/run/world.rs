@@ -1,5 +1,6 @@
 //! Making a ledger of a source.
 
+use super::progress::Progress;
 use super::{Failure, config};
 use crate::cli::SourceArgs;
 use crate::clock;
@@ -45,6 +46,20 @@ pub(super) fn configured(source: &SourceArgs, policy: Policy) -> Ledger {
 /// The manifests of `--source.manifests`.
 pub(super) fn manifests(path: &str) -> Result<Manifests, Failure> {
     Manifests::open(path, Limits::default()).map_err(|e| read_failure(&e))
+}
+
+/// Everything that manifests hold, as changes.
+pub(super) fn read(manifests: Manifests) -> Result<Vec<Change>, Failure> {
+    let progress = Progress::start();
+    let mut manifests = manifests.watched_by(move |read| {
+        progress.show(|| {
+            let done = usize::try_from(read.bytes).unwrap_or(usize::MAX);
+            let words = format!("{} files read, {} MiB", read.files, read.bytes >> 20);
+            (done, usize::try_from(read.of).unwrap_or_default(), words)
+        });
+    });
+    let changes = manifests.changes().map_err(|e| read_failure(&e))?;
+    Ok(changes.into_iter().flatten().collect())
 }
 
 pub(super) fn read_failure(error: &ReadError) -> Failure {
@@ -107,9 +122,8 @@ pub(super) fn gather_with(
 ) -> Result<Ledger, Failure> {
     let ledger = ledger(source)?;
     if let Some(path) = &source.manifests {
-        let changes = manifests(path)?.changes().map_err(|e| read_failure(&e))?;
-        let changes = changes.into_iter().flatten().inspect(seen);
-        return Ok(judge(ledger, changes));
+        let changes = read(manifests(path)?)?;
+        return Ok(judge(ledger, changes.into_iter().inspect(seen)));
     }
     let runtime = super::serve::runtime()?;
     let gathered = runtime.block_on(gather_cluster(source, ledger, seen));
@@ -130,6 +144,8 @@ async fn gather_cluster(
     let options = cluster::Options::default();
     let drivers = cluster::Cluster::start(&client, slim::decode, &changes, &shutdown, options);
     drop(changes);
+    let progress = Progress::start();
+    let mut objects = 0usize;
     let listed = async {
         let mut version = false;
         while let Some(change) = incoming.recv().await {
@@ -137,7 +153,17 @@ async fn gather_cluster(
             // first the time of day: which times of an object are believed depends on it
             ledger.advance(clock::now());
             seen(&change);
+            objects += usize::from(matches!(change, Change::Upsert(_)));
             ledger.apply(change);
+            progress.show(|| {
+                let all = Resource::ALL;
+                let done = all.into_iter().filter(|r| ledger.watch(*r).synced).count();
+                let words = format!(
+                    "{done} of {} resources listed, {objects} objects",
+                    all.len()
+                );
+                (done, all.len(), words)
+            });
             if let Some(why) = forbidden(&ledger) {
                 return Err(Failure::World(why));
             }

@@ -13,6 +13,7 @@ use crate::object::{Object, Resource, Workload};
 use crate::source::slim::{Content, Template, Workloads};
 use file::{Entry, Key, Parsed};
 use sha2::{Digest, Sha256};
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Metadata};
 use std::io::{self, BufReader, Read};
@@ -73,6 +74,26 @@ pub fn parse(name: &str, text: &[u8]) -> Reading {
     )
 }
 
+/// How far a reading has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReadSoFar {
+    /// Files begun.
+    pub files: u64,
+    /// Bytes read.
+    pub bytes: u64,
+    /// Bytes that there were to read when the reading began; 0 when that is not known.
+    pub of: u64,
+}
+
+/// Is told how far a reading has come.
+struct Watcher(Box<dyn Fn(ReadSoFar) + Send>);
+
+impl std::fmt::Debug for Watcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Watcher")
+    }
+}
+
 /// Service accounts by namespace and name, with their `automountServiceAccountToken`.
 pub type Accounts = BTreeMap<(String, String), Option<bool>>;
 
@@ -86,6 +107,8 @@ pub struct Manifests {
     namespace: String,
     /// Accounts that pods may run under beside those of the manifests.
     accounts: Accounts,
+    watcher: Option<Watcher>,
+    so_far: Cell<ReadSoFar>,
     files: BTreeMap<PathBuf, File>,
     /// Problems of directories.
     walk: Vec<Problem>,
@@ -158,6 +181,8 @@ impl Manifests {
             limits,
             namespace: file::DEFAULT_NAMESPACE.to_owned(),
             accounts: Accounts::new(),
+            watcher: None,
+            so_far: Cell::default(),
             files: BTreeMap::new(),
             walk: Vec::new(),
             announced: false,
@@ -176,6 +201,13 @@ impl Manifests {
     #[must_use]
     pub fn beside(mut self, accounts: Accounts) -> Self {
         self.accounts = accounts;
+        self
+    }
+
+    /// Tells somebody how far each reading has come, many times a second.
+    #[must_use]
+    pub fn watched_by(mut self, watcher: impl Fn(ReadSoFar) + Send + 'static) -> Self {
+        self.watcher = Some(Watcher(Box::new(watcher)));
         self
     }
 
@@ -255,6 +287,13 @@ impl Manifests {
         } else {
             tree.files.insert(PathBuf::from(&self.path));
         }
+        if self.watcher.is_some() {
+            let size = |path: &PathBuf| fs::metadata(path).map_or(0, |found| found.len());
+            self.so_far.set(ReadSoFar {
+                of: tree.files.iter().map(size).sum(),
+                ..ReadSoFar::default()
+            });
+        }
         let mut changed = tree.problems != self.walk;
         self.walk = tree.problems;
         let gone = |path: &PathBuf| {
@@ -326,6 +365,15 @@ impl Manifests {
         changed
     }
 
+    fn passed(&self, bytes: u64) {
+        let mut so_far = self.so_far.get();
+        so_far.bytes += bytes;
+        self.so_far.set(so_far);
+        if let Some(watcher) = &self.watcher {
+            (watcher.0)(so_far);
+        }
+    }
+
     /// Parses a stream, and gives its hash when it was read to its end.
     fn load(&self, name: &str, from: impl Read) -> (Option<[u8; 32]>, Parsed) {
         let mut bounded = Bounded {
@@ -334,7 +382,13 @@ impl Manifests {
             limits: self.limits,
             hash: Sha256::new(),
             whole: false,
+            passed: &|bytes| self.passed(bytes),
         };
+        let ReadSoFar { files, .. } = self.so_far.get();
+        self.so_far.set(ReadSoFar {
+            files: files + 1,
+            ..self.so_far.get()
+        });
         let reader = BufReader::with_capacity(64 << 10, &mut bounded);
         let parsed = file::read(name, &self.namespace, reader);
         let hash = bounded.whole.then(|| bounded.hash.finalize().into());
@@ -388,15 +442,17 @@ fn too_large(limits: Limits) -> String {
 }
 
 /// Counts and hashes what passes.
-struct Bounded<R> {
+struct Bounded<'a, R> {
     from: R,
     left: u64,
     limits: Limits,
     hash: Sha256,
     whole: bool,
+    /// Is told how many bytes have passed.
+    passed: &'a dyn Fn(u64),
 }
 
-impl<R: Read> Read for Bounded<R> {
+impl<R: Read> Read for Bounded<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.from.read(buffer)?;
         self.left = self
@@ -404,6 +460,7 @@ impl<R: Read> Read for Bounded<R> {
             .checked_sub(read as u64)
             .ok_or_else(|| io::Error::other(too_large(self.limits)))?;
         self.hash.update(&buffer[..read]);
+        (self.passed)(read as u64);
         self.whole = read == 0;
         Ok(read)
     }

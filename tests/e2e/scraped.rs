@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::exporter::Exporter;
+use crate::harness::exporter::{Exporter, run_on};
 use crate::harness::prometheus::{Prometheus, check_metrics};
 use crate::harness::world::World;
 use crate::harness::{eventually, relay, repository};
@@ -90,4 +90,11 @@ fn promtool_has_nothing_to_say() {
         assert_eq!(checked.code, 0, "{what}: {checked:?}");
         assert_eq!(checked.stdout + &checked.stderr, "", "{what}");
     }
+    let once = run_on(world.admin_kubeconfig(), &["scan", "-o", "prometheus"], "");
+    assert_eq!(once.code, 0, "{}", once.stderr);
+    let checked = check_metrics(&once.stdout);
+    assert_eq!(
+        (checked.code, checked.stdout + &checked.stderr),
+        (0, String::new())
+    );
 }

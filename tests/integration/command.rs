@@ -1192,6 +1192,8 @@ fn documents_mention_files_that_exist() {
         "CONTRIBUTING.md",
         "CHANGELOG.md",
         "deploy/demo/README.md",
+        "docs/ci.md",
+        "docs/from-kubiscan.md",
     ] {
         let file = root.join(name);
         let text = fs::read_to_string(&file).unwrap();

@@ -11,6 +11,12 @@ pub(crate) fn violations(schema: &Value, value: &Value) -> Vec<String> {
 }
 
 fn check(schema: &Value, root: &Value, value: &Value, place: &str, out: &mut Vec<String>) {
+    if let Value::Bool(fits) = schema {
+        if !fits {
+            out.push(format!("{place}: not in the schema"));
+        }
+        return;
+    }
     for (keyword, rule) in schema.as_object().unwrap() {
         let holds = match keyword.as_str() {
             "$schema" | "$id" | "$defs" | "definitions" | "title" | "description" | "default" => {
@@ -98,11 +104,7 @@ fn check(schema: &Value, root: &Value, value: &Value, place: &str, out: &mut Vec
                     if known.is_some() {
                         continue;
                     }
-                    if rule == false {
-                        out.push(format!("{place}: not in the schema"));
-                    } else {
-                        check(rule, root, value, &place, out);
-                    }
+                    check(rule, root, value, &place, out);
                 }
                 true
             }
