@@ -23,7 +23,10 @@ Examples:
     rbac-exporter scan --source.manifests deploy --output sarif
   What a pull request changes:
     rbac-exporter diff old new
-  Ask one question:
+  Why a subject is dangerous, and which binding to cut:
+    rbac-exporter explain sa:ci/deployer
+  Who may, and may this one:
+    rbac-exporter who-can get secrets -n app
     rbac-exporter can-i create pods --subresource exec --as sa:ci/deployer -n app
   Check a configuration against the cluster that it is for:
     rbac-exporter config check config.yaml --kube.context prod
@@ -209,7 +212,23 @@ pub enum Command {
         after_help = DIFF_EXAMPLES
     )]
     Diff(DiffArgs),
+    /// Why a subject is what it is, and which binding to cut
+    #[command(override_usage = "rbac-exporter explain <SUBJECT> [OPTIONS]")]
+    Explain(ExplainArgs),
+    /// Everybody who may do something
+    ///
+    /// Users and groups that bindings name, and service accounts, with what they hold by the groups that
+    /// they certainly have. Members of other groups are known to the identity provider alone. Manifests are
+    /// taken as they are: default bindings, such as that of system:discovery, count where the input has them.
+    #[command(
+        name = "who-can",
+        override_usage = "rbac-exporter who-can <VERB> <RESOURCE[/NAME]> [OPTIONS]"
+    )]
+    WhoCan(WhoCanArgs),
     /// Ask whether a subject may do something, or answer SubjectAccessReviews
+    ///
+    /// Manifests are taken as they are: default roles are brought along, but default bindings, such as that
+    /// of system:discovery to everyone, count where the input has them.
     #[command(name = "can-i")]
     CanI(CanIArgs),
     /// The rules of the catalogue
@@ -348,6 +367,45 @@ pub enum DiffOutput {
     Json,
     /// For a comment on a pull request.
     Markdown,
+}
+
+/// `explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// Who: sa:NAMESPACE/NAME, user:NAME or group:NAME
+    #[arg(value_name = "SUBJECT")]
+    pub subject: String,
+    /// Form of the output
+    #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
+    pub output: Output,
+    /// Exit 0 although not everything could be read
+    #[arg(long)]
+    pub allow_incomplete: bool,
+}
+
+/// `who-can`.
+#[derive(Debug, Args)]
+pub struct WhoCanArgs {
+    /// Verb, such as `create`
+    pub verb: String,
+    /// `RESOURCE[.GROUP][/NAME]` (a subresource goes into --subresource), or a path such as `/metrics`
+    #[arg(value_name = "RESOURCE[/NAME]")]
+    pub resource: String,
+    /// Namespace; without it the question is cluster-wide
+    #[arg(long, short)]
+    pub namespace: Option<String>,
+    /// Also who may do it in some namespace only, with the namespace
+    #[arg(long, short = 'A', conflicts_with = "namespace")]
+    pub all_namespaces: bool,
+    /// Subresource, such as `exec`
+    #[arg(long)]
+    pub subresource: Option<String>,
+    /// Form of the output
+    #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
+    pub output: Output,
+    /// Exit 0 although not everything could be read
+    #[arg(long)]
+    pub allow_incomplete: bool,
 }
 
 /// `can-i`.

@@ -3,7 +3,9 @@
 mod api;
 pub mod diff;
 pub mod door;
+pub mod explain;
 pub mod http;
+mod kubectl;
 pub mod listing;
 mod markdown;
 pub mod metrics;
@@ -15,5 +17,7 @@ pub mod render;
 pub mod report;
 pub mod rules;
 pub mod sarif;
+mod sentence;
 pub mod site;
 pub mod terminal;
+pub mod who_can;

@@ -311,7 +311,7 @@ pub(super) fn subject_reference(subject: &Subject) -> Reference {
 }
 
 /// The subject as the binding writes it.
-fn written_reference(entry: &ledger::CutEntry) -> Reference {
+pub(super) fn written_reference(entry: &ledger::CutEntry) -> Reference {
     match (&entry.subject, entry.spelling) {
         (Subject::ServiceAccount { namespace, name }, Spelling::UserName) => Reference {
             kind: "User",

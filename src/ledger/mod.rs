@@ -35,9 +35,10 @@ pub use accepted::{Proposal, Unmatched};
 pub use change::{Change, FaultReason, ObjectRef, Problem, Severity, WatchEvent};
 pub use policy::Policy;
 pub use query::{
-    Attributes, BindingFilter, BindingView, Cut, CutEntry, Filter, FindingView, Grant, Listed,
-    Order, PathStep, PodFilter, PodHas, PodView, Question, RoleFilter, RoleView, SecretView, Slice,
-    SubjectFilter, SubjectLine, SubjectView, TokenSource, TokenView, Verdict, WorkloadLine,
+    Allowed, Attributes, BindingFilter, BindingView, Cut, CutEntry, Evidence, ExplainedFinding,
+    ExplainedStep, Explanation, Filter, FindingView, Grant, Listed, Order, PathStep, PodFilter,
+    PodHas, PodView, Question, ReachedBy, RoleFilter, RoleView, SecretView, Slice, SubjectFilter,
+    SubjectLine, SubjectView, TokenSource, TokenView, Verdict, WorkloadLine,
 };
 pub use tally::{
     AcceptedRisk, ByLevel, ByPriority, Judged, NamespaceBlock, RuleCount, Snapshot, SubjectDetail,

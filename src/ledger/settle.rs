@@ -758,14 +758,23 @@ impl Ledger {
         bindings: &[(RowId, bool)],
         explain: bool,
     ) -> (Assessment, bool) {
-        let held = self.held(subject, bindings);
+        self.judgement_of(subject, &self.held(subject, bindings), explain)
+    }
+
+    /// The same of holdings that need not be those of the rows.
+    pub(super) fn judgement_of(
+        &self,
+        subject: &Subject,
+        held: &[Held<'_>],
+        explain: bool,
+    ) -> (Assessment, bool) {
         let others = Others::new(self);
         let version = self.settings.version;
         let got = assess(
             &self.policy.catalogue,
             version,
             subject,
-            &held,
+            held,
             &others,
             explain,
         );

@@ -6,9 +6,10 @@ use crate::ledger::{Attributes, Ledger, Question};
 use crate::object::Subject;
 use crate::rbac::{Target, implicit_groups};
 use crate::risk::Catalogue;
+use crate::source::slim::Text;
 use crate::source::yaml::{self, Body, Documents};
-use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -35,7 +36,9 @@ pub(super) fn run(source: &SourceArgs, args: &CanIArgs) -> Result<Exit, Failure>
         "{word}: {}\n",
         crate::export::report::printable(&verdict.reason)
     ))?;
-    doubts(&question).iter().for_each(|doubt| note(doubt));
+    doubts(&question.attributes)
+        .iter()
+        .for_each(|doubt| note(doubt));
     if !ledger.complete() {
         note(
             "not everything could be read, so the answer may be wrong; scan lists what is missing",
@@ -80,40 +83,56 @@ fn question(args: &CanIArgs) -> Result<Question, Failure> {
     groups.extend(implicit_groups(&subject));
     let verb = given(&args.verb);
     let what = given(&args.resource);
-    let attributes = if what.starts_with('/') {
-        Attributes::Url { verb, path: what }
-    } else {
-        let (resource, name) = what.split_once('/').unwrap_or((&what, ""));
-        let (resource, group) = match resource.split_once('.') {
-            Some((resource, group)) => (resource, group.to_owned()),
-            None => (resource, group_of(resource)),
-        };
-        Attributes::Resource {
-            verb,
-            group,
-            resource: resource.to_owned(),
-            subresource: given(&args.subresource),
-            name: name.to_owned(),
-            namespace: given(&args.namespace),
-        }
-    };
     Ok(Question {
         user,
         groups,
-        attributes,
+        attributes: attributes(
+            &verb,
+            &what,
+            args.subresource.as_deref(),
+            args.namespace.as_deref(),
+        ),
     })
+}
+
+/// What is asked about, as typed.
+pub(super) fn attributes(
+    verb: &str,
+    what: &str,
+    subresource: Option<&str>,
+    namespace: Option<&str>,
+) -> Attributes {
+    let given = |value: Option<&str>| value.unwrap_or_default().to_owned();
+    let verb = verb.to_owned();
+    if what.starts_with('/') {
+        let path = what.to_owned();
+        return Attributes::Url { verb, path };
+    }
+    let (resource, name) = what.split_once('/').unwrap_or((what, ""));
+    let (resource, group) = match resource.split_once('.') {
+        Some((resource, group)) => (resource, group.to_owned()),
+        None => (resource, group_of(resource)),
+    };
+    Attributes::Resource {
+        verb,
+        group,
+        resource: resource.to_owned(),
+        subresource: given(subresource),
+        name: name.to_owned(),
+        namespace: given(namespace),
+    }
 }
 
 /// What the question probably does not mean, although it can be asked: a wrong "no" is worse than a
 /// sentence too many.
-fn doubts(question: &Question) -> Vec<String> {
+pub(super) fn doubts(attributes: &Attributes) -> Vec<String> {
     let Attributes::Resource {
         group,
         resource,
         subresource,
         name,
         ..
-    } = &question.attributes
+    } = attributes
     else {
         return Vec::new();
     };
@@ -180,41 +199,64 @@ struct Spec {
     #[serde(skip_serializing_if = "Option::is_none")]
     non_resource_attributes: Option<UrlAttributes>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    user: Option<String>,
+    user: Option<Text>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    groups: Option<Vec<String>>,
+    groups: Option<Vec<Text>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    uid: Option<String>,
+    uid: Option<Text>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    extra: Option<BTreeMap<String, Vec<String>>>,
+    extra: Option<BTreeMap<String, Vec<Text>>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 struct ResourceAttributes {
-    #[serde(skip_serializing_if = "String::is_empty")]
-    namespace: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    verb: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    group: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    version: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    resource: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    subresource: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    name: String,
+    #[serde(skip_serializing_if = "Text::is_empty")]
+    namespace: Text,
+    #[serde(skip_serializing_if = "Text::is_empty")]
+    verb: Text,
+    #[serde(skip_serializing_if = "Text::is_empty")]
+    group: Text,
+    #[serde(skip_serializing_if = "Text::is_empty")]
+    version: Text,
+    #[serde(skip_serializing_if = "Text::is_empty")]
+    resource: Text,
+    #[serde(skip_serializing_if = "Text::is_empty")]
+    subresource: Text,
+    #[serde(skip_serializing_if = "Text::is_empty")]
+    name: Text,
+    // RBAC does not look at the selectors; they are part of what was asked
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field_selector: Option<Selector>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    label_selector: Option<Selector>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Selector {
+    #[serde(skip_serializing_if = "Text::is_empty")]
+    raw_selector: Text,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    requirements: Vec<Requirement>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Requirement {
+    key: Text,
+    operator: Text,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    values: Vec<Text>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 struct UrlAttributes {
-    #[serde(skip_serializing_if = "String::is_empty")]
-    path: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    verb: String,
+    #[serde(skip_serializing_if = "Text::is_empty")]
+    path: Text,
+    #[serde(skip_serializing_if = "Text::is_empty")]
+    verb: Text,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -230,7 +272,7 @@ struct Document {
 #[serde(untagged)]
 enum Item {
     Review(Box<Document>),
-    Odd(IgnoredAny),
+    Odd(Value),
 }
 
 #[derive(Debug, Serialize)]
@@ -238,7 +280,7 @@ enum Item {
 struct Answer {
     api_version: &'static str,
     kind: &'static str,
-    spec: Spec,
+    spec: Value,
     status: AnswerStatus,
 }
 
@@ -252,8 +294,16 @@ struct AnswerStatus {
     evaluation_error: String,
 }
 
-/// A review as read: its spec, or why it is none.
-type Review = Result<Spec, String>;
+/// A review as read: its spec, or why it is none, with what stands there for a spec.
+type Review = Result<Spec, (String, Value)>;
+
+/// What stands in the place of a spec in something that is no review, to be handed back as it is.
+fn spec_of(odd: Value) -> Value {
+    match odd {
+        Value::Object(mut map) => map.remove("spec").unwrap_or_else(|| json!({})),
+        _ => json!({}),
+    }
+}
 
 fn read(path: &Path) -> Result<Vec<Review>, Failure> {
     let reader: Box<dyn BufRead> = if path.as_os_str() == "-" {
@@ -283,7 +333,14 @@ fn read(path: &Path) -> Result<Vec<Review>, Failure> {
         };
         match parsed {
             Ok(parsed) => flatten(parsed, line, &mut out),
-            Err(why) => out.push(Err(format!("line {line}: {why}"))),
+            Err(why) => {
+                let odd = match &document.body {
+                    Body::Yaml(text) => yaml::parse::<Value>(text).unwrap_or_default(),
+                    Body::Json(text) => serde_json::from_str(text).unwrap_or_default(),
+                    Body::Broken(_) => Value::Null,
+                };
+                out.push(Err((format!("line {line}: {why}"), spec_of(odd))));
+            }
         }
     }
     Ok(out)
@@ -294,8 +351,9 @@ fn flatten(document: Document, line: u32, out: &mut Vec<Review>) {
         for (i, item) in items.into_iter().enumerate() {
             match item {
                 Item::Review(review) => flatten(*review, line, out),
-                Item::Odd(_) => out.push(Err(format!(
-                    "line {line}: items[{i}] cannot be read as a SubjectAccessReview"
+                Item::Odd(odd) => out.push(Err((
+                    format!("line {line}: items[{i}] cannot be read as a SubjectAccessReview"),
+                    spec_of(odd),
                 ))),
             }
         }
@@ -303,31 +361,33 @@ fn flatten(document: Document, line: u32, out: &mut Vec<Review>) {
     }
     out.push(match (document.kind.as_str(), document.spec) {
         ("SubjectAccessReview" | "", Some(spec)) => Ok(spec),
-        (kind, _) => Err(format!(
-            "line {line}: kind {kind:?} is no SubjectAccessReview with a spec"
+        (kind, _) => Err((
+            format!("line {line}: kind {kind:?} is no SubjectAccessReview with a spec"),
+            json!({}),
         )),
     });
 }
 
 /// What the server would refuse (`pkg/apis/authorization/validation`).
 fn as_question(spec: &Spec) -> Result<Question, String> {
-    let user = spec.user.clone().unwrap_or_default();
-    let groups = spec.groups.clone().unwrap_or_default();
+    let user = spec.user.clone().unwrap_or_default().0;
+    let groups = spec.groups.iter().flatten();
+    let groups: Vec<String> = groups.map(|g| g.0.clone()).collect();
     if user.is_empty() && groups.is_empty() {
         return Err("spec: at least one of user and groups must be given".into());
     }
     let attributes = match (&spec.resource_attributes, &spec.non_resource_attributes) {
         (Some(r), None) => Attributes::Resource {
-            verb: r.verb.clone(),
-            group: r.group.clone(),
-            resource: r.resource.clone(),
-            subresource: r.subresource.clone(),
-            name: r.name.clone(),
-            namespace: r.namespace.clone(),
+            verb: r.verb.0.clone(),
+            group: r.group.0.clone(),
+            resource: r.resource.0.clone(),
+            subresource: r.subresource.0.clone(),
+            name: r.name.0.clone(),
+            namespace: r.namespace.0.clone(),
         },
         (None, Some(u)) => Attributes::Url {
-            verb: u.verb.clone(),
-            path: u.path.clone(),
+            verb: u.verb.0.clone(),
+            path: u.path.0.clone(),
         },
         _ => {
             return Err(
@@ -346,7 +406,10 @@ fn as_question(spec: &Spec) -> Result<Question, String> {
 fn answer(ledger: &Ledger, reviews: Vec<Review>) -> Result<Exit, Failure> {
     let questions: Vec<Result<Question, String>> = reviews
         .iter()
-        .map(|r| r.as_ref().map_err(Clone::clone).and_then(as_question))
+        .map(|r| match r {
+            Ok(spec) => as_question(spec),
+            Err((why, _)) => Err(why.clone()),
+        })
         .collect();
     let asked: Vec<Question> = questions
         .iter()
@@ -371,14 +434,19 @@ fn answer(ledger: &Ledger, reviews: Vec<Review>) -> Result<Exit, Failure> {
                 evaluation_error: why,
             },
         };
+        let spec = match review {
+            Ok(spec) => serde_json::to_value(spec),
+            Err((_, spec)) => Ok(spec),
+        };
+        let unwritable =
+            |e: serde_json::Error| Failure::World(format!("an answer cannot be written: {e}"));
         let answer = Answer {
             api_version: "authorization.k8s.io/v1",
             kind: "SubjectAccessReview",
-            spec: review.unwrap_or_default(),
+            spec: spec.map_err(unwritable)?,
             status,
         };
-        let line = serde_json::to_string(&answer)
-            .map_err(|e| Failure::World(format!("an answer cannot be written: {e}")))?;
+        let line = serde_json::to_string(&answer).map_err(unwritable)?;
         text.push_str(&line);
         text.push('\n');
     }

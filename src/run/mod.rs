@@ -4,10 +4,12 @@ mod can_i;
 mod config;
 mod diff;
 mod door;
+mod explain;
 mod progress;
 mod rules;
 mod scan;
 mod serve;
+mod who_can;
 mod world;
 
 use crate::cli::{Cli, Command, ConfigCommand, RulesCommand, ServeArgs};
@@ -93,6 +95,8 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Serve(args) => serve::run(&source, args.or(serve)),
         Command::Scan(args) => scan::run(&source, &args),
         Command::Diff(args) => diff::run(&source, &args),
+        Command::Explain(args) => explain::run(&source, &args),
+        Command::WhoCan(args) => who_can::run(&source, &args),
         Command::CanI(args) => can_i::run(&source, &args),
         Command::Rules(RulesCommand::List { output }) => rules::list(&source.config, output),
         Command::Rules(RulesCommand::Check { checked }) => {

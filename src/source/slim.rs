@@ -9,7 +9,7 @@ mod pod;
 mod value;
 
 pub(crate) use pod::{Template, Workloads};
-pub(crate) use value::{Block, charge, within};
+pub(crate) use value::{Block, Text, charge, within};
 
 use crate::object::{
     Binding, LabelRequirement, LabelSelector, Meta, Namespace, Object, PolicyRule, Resource, Role,
@@ -19,7 +19,7 @@ use pod::{RawPod, RawWorkload};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, DeserializeSeed, IgnoredAny};
 use std::marker::PhantomData;
-use value::{Count, Flag, Lax, LaxBlock, List, Pairs, Present, Text, Time};
+use value::{Count, Flag, Lax, LaxBlock, List, Pairs, Present, Time};
 
 /// The API group of roles and bindings.
 pub(crate) const RBAC_GROUP: &str = "rbac.authorization.k8s.io";

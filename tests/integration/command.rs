@@ -783,6 +783,31 @@ fn an_odd_item_of_a_list_of_reviews_takes_no_other_along() {
 }
 
 #[test]
+fn what_is_wrong_with_a_review_is_said_and_it_comes_back_as_it_was() {
+    let reviews = [
+        r#"{"spec":{"user":3,"resourceAttributes":{"verb":"get","resource":"pods"}}}"#,
+        r#"{"kind":"List","items":[{"spec":{"user":"a","groups":[7]}}]}"#,
+        r#"{"spec":{"user":"bob"}}"#,
+        r#"{"spec":{"user":"bob","resourceAttributes":{"verb":"list","resource":"pods","version":"v1",
+            "fieldSelector":{"requirements":[{"key":"spec.nodeName","operator":"In","values":["n"]}]},
+            "labelSelector":{"rawSelector":"a=b"}}}}"#,
+    ];
+    // JSON, and YAML, which a comment before it makes of it
+    for before in ["", "# as YAML\n---\n"] {
+        for (i, review) in reviews.iter().enumerate() {
+            let args = ["can-i", "--source.manifests", demo(), "--reviews", "-"];
+            let ran = run_with(&args, &format!("{before}{}", review.replace('\n', "")));
+            let answer: Value = serde_json::from_str(&ran.out).expect(&ran.out);
+            let asked: Value = serde_json::from_str(review).unwrap();
+            let asked = asked.get("items").map_or(&asked, |items| &items[0]);
+            assert_eq!(answer["spec"], asked["spec"], "{before}{review}");
+            let wrong = !answer["status"]["evaluationError"].is_null();
+            assert_eq!(wrong, i < 3, "{answer}");
+        }
+    }
+}
+
+#[test]
 fn reviews_come_in_every_form_and_leave_in_order() {
     let powers = powers();
     let path = powers.path.to_str().unwrap();
@@ -1171,6 +1196,11 @@ fn the_readme_shows_what_comes_out() {
             real.contains(&squeezed(line)),
             "scan prints no such line: {line}\n{table}"
         );
+    }
+    let explained = run(&["explain", "sa:ci/release-bot", "--source.manifests", demo()]).out;
+    for line in fenced(readme, "console") {
+        let real = explained.lines().any(|l| l == line);
+        assert!(real, "explain prints no such line: {line}\n{explained}");
     }
     let metrics = Server::start(Path::new(demo())).get("/metrics").1;
     let shown = fenced(readme, "prometheus");

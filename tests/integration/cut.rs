@@ -21,7 +21,7 @@ use std::sync::{Arc, LazyLock};
 static CATALOGUE: LazyLock<Arc<Catalogue>> = LazyLock::new(|| Arc::new(Catalogue::shipped()));
 
 /// Objects, and how they are judged.
-struct Given {
+pub(crate) struct Given {
     objects: Vec<Object>,
     world: World,
     version: ServerVersion,
@@ -31,7 +31,7 @@ struct Given {
 type Entry = (String, String, Subject);
 
 impl Given {
-    fn ledger(&self) -> Ledger {
+    pub(crate) fn ledger(&self) -> Ledger {
         let mut ledger = Ledger::new(CATALOGUE.clone(), Settings::new(self.world, self.version));
         for resource in Resource::ALL {
             ledger.apply(Change::RelistBegin(resource));
@@ -284,7 +284,7 @@ fn meta(namespace: &str, name: &str) -> Meta {
     }
 }
 
-fn role(name: &str, rule: &str) -> Object {
+pub(crate) fn role(name: &str, rule: &str) -> Object {
     Object::Role(Role {
         meta: meta("", name),
         rules: vec![cases::rule(rule)],
@@ -292,7 +292,7 @@ fn role(name: &str, rule: &str) -> Object {
     })
 }
 
-fn bind(at: (&str, &str), role: &str, to: &[&str]) -> Object {
+pub(crate) fn bind(at: (&str, &str), role: &str, to: &[&str]) -> Object {
     Object::Binding(Binding {
         meta: meta(at.0, at.1),
         role: RoleRef {
@@ -304,14 +304,14 @@ fn bind(at: (&str, &str), role: &str, to: &[&str]) -> Object {
     })
 }
 
-fn account(namespace: &str, name: &str) -> Object {
+pub(crate) fn account(namespace: &str, name: &str) -> Object {
     Object::ServiceAccount(ServiceAccount {
         meta: meta(namespace, name),
         ..ServiceAccount::default()
     })
 }
 
-fn world(objects: Vec<Object>) -> Given {
+pub(crate) fn world(objects: Vec<Object>) -> Given {
     Given {
         objects,
         world: World::Cluster,

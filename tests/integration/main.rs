@@ -14,6 +14,7 @@ mod cut;
 mod diffs;
 mod documents;
 mod door;
+mod explain;
 mod families;
 mod followed;
 mod generated;

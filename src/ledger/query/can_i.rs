@@ -1,10 +1,12 @@
 //! Would this request be allowed?
 
 use super::super::Ledger;
+use super::super::rows::SubjectKey;
 use super::super::table::{Map, RowId};
 use super::Grant;
 use crate::object::Subject;
-use crate::rbac::{MASTERS, Permission, Reach, Target, Vocabulary};
+use crate::rbac::{MASTERS, Permission, Reach, Target, Vocabulary, implicit_groups};
+use std::collections::BTreeMap;
 
 /// What a request is about, as in a SubjectAccessReview.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -53,42 +55,156 @@ pub struct Verdict {
     pub reason: String,
 }
 
+/// Somebody who may, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Allowed {
+    /// Who.
+    pub subject: Subject,
+    /// Where: `*`, or the namespace of the RoleBinding.
+    pub scope: String,
+    /// Whom the binding names: the subject, or a group that it implicitly has.
+    pub named: Subject,
+    /// By which binding and role; `None` for a member of Group `system:masters`, who is allowed
+    /// before RBAC is asked.
+    pub grant: Option<Grant>,
+}
+
+/// The request that is asked of roles.
+fn permission(attributes: &Attributes) -> Permission {
+    match attributes {
+        Attributes::Resource {
+            verb,
+            group,
+            resource,
+            subresource,
+            ..
+        } => Permission {
+            verb: verb.clone(),
+            target: Target::Resource {
+                group: group.clone(),
+                resource: resource.clone(),
+                subresource: subresource.clone(),
+            },
+        },
+        Attributes::Url { verb, path } => Permission::url(verb, path),
+    }
+}
+
+/// Roles, compiled against the requests that are asked about, each once.
+struct Asker<'a> {
+    ledger: &'a Ledger,
+    vocabulary: Vocabulary,
+    compiled: Map<RowId, Reach>,
+}
+
+impl Asker<'_> {
+    /// Does the binding's role allow the request? `None` when there is no such role. Whether the binding
+    /// holds where the request goes is not looked at.
+    fn allows(&mut self, binding: RowId, attributes: &Attributes) -> Option<bool> {
+        let ledger = self.ledger;
+        let role = ledger.role_of(binding)?;
+        let reach = self.compiled.entry(role).or_insert_with(|| {
+            let row = ledger.roles.get(role);
+            let rules = row.map(|r| r.rules.unpack()).unwrap_or_default();
+            self.vocabulary.reach(&rules, None)
+        });
+        let name = match attributes {
+            Attributes::Resource { name, .. } => name.as_str(),
+            Attributes::Url { .. } => "",
+        };
+        let id = self.vocabulary.id(&permission(attributes));
+        Some(id.is_some_and(|p| reach.names(p).has(name)))
+    }
+}
+
 impl Ledger {
+    fn asker(&self, questions: impl Iterator<Item = Permission>) -> Asker<'_> {
+        Asker {
+            ledger: self,
+            vocabulary: Vocabulary::new(questions),
+            compiled: Map::default(),
+        }
+    }
+
+    /// Every subject that may do this, by kind, namespace and name: users and groups that bindings name,
+    /// and accounts, with what they hold by the groups that they certainly have. With `anywhere`, also
+    /// who may do it in some namespace only, once a namespace.
+    pub fn who_can(&self, attributes: &Attributes, anywhere: bool) -> Vec<Allowed> {
+        let mut asker = self.asker(std::iter::once(permission(attributes)));
+        let place = match attributes {
+            Attributes::Resource { namespace, .. } => namespace.as_str(),
+            Attributes::Url { .. } => "",
+        };
+        // by whom a binding names: where, and by which binding
+        let mut granted: Map<SubjectKey, BTreeMap<&str, RowId>> = Map::default();
+        for (binding, home, _, row) in self.bindings.iter() {
+            let home = &**self.names.text(home);
+            let here = home.is_empty() || home == place || anywhere;
+            if !here || asker.allows(binding, attributes) != Some(true) {
+                continue;
+            }
+            for key in &row.subjects {
+                let known = granted.entry(*key).or_default().entry(home);
+                let known = known.or_insert(binding);
+                // of several, always the same one
+                let name = |id: RowId| self.names.text(self.bindings.key(id).1);
+                if name(binding) < name(*known) {
+                    *known = binding;
+                }
+            }
+        }
+        let mut keys: Vec<SubjectKey> = self.subjects.iter().map(|(_, r)| r.key).collect();
+        keys.sort_unstable_by(|a, b| self.order(*a, *b));
+        let mut out = Vec::new();
+        for key in keys {
+            let subject = self.subject(key);
+            if matches!(&subject, Subject::Group { name } if name == MASTERS) {
+                out.push(Allowed {
+                    named: subject.clone(),
+                    subject,
+                    scope: "*".to_owned(),
+                    grant: None,
+                });
+                continue;
+            }
+            let groups = implicit_groups(&subject).into_iter();
+            let groups = groups
+                .filter_map(|g| self.names.get(&g))
+                .map(SubjectKey::Group);
+            let mut places: BTreeMap<&str, (SubjectKey, RowId)> = BTreeMap::new();
+            for named in std::iter::once(key).chain(groups) {
+                for (place, binding) in granted.get(&named).into_iter().flatten() {
+                    places.entry(place).or_insert((named, *binding));
+                }
+            }
+            // who may everywhere needs no list of places
+            let everywhere = places.contains_key("");
+            for (place, (named, binding)) in places {
+                if everywhere && !place.is_empty() {
+                    continue;
+                }
+                out.push(Allowed {
+                    subject: subject.clone(),
+                    scope: if place.is_empty() { "*" } else { place }.to_owned(),
+                    named: self.subject(named),
+                    grant: self.grant(binding),
+                });
+            }
+        }
+        out
+    }
+
     /// Answers questions by the evaluator of the judgement: the questions are the vocabulary, the roles
     /// are compiled against it, and the bindings that apply are looked up as for a subject.
     pub fn can_i(&self, questions: &[Question]) -> Vec<Verdict> {
-        let permission = |q: &Question| match &q.attributes {
-            Attributes::Resource {
-                verb,
-                group,
-                resource,
-                subresource,
-                ..
-            } => Permission {
-                verb: verb.clone(),
-                target: Target::Resource {
-                    group: group.clone(),
-                    resource: resource.clone(),
-                    subresource: subresource.clone(),
-                },
-            },
-            Attributes::Url { verb, path } => Permission::url(verb, path),
-        };
-        let vocabulary = Vocabulary::new(questions.iter().map(permission));
-        let mut compiled: Map<RowId, Reach> = Map::default();
+        let mut asker = self.asker(questions.iter().map(|q| permission(&q.attributes)));
         questions
             .iter()
-            .map(|q| self.answer(q, &permission(q), &vocabulary, &mut compiled))
+            .map(|q| self.answer(q, &mut asker))
             .collect()
     }
 
-    fn answer(
-        &self,
-        question: &Question,
-        permission: &Permission,
-        vocabulary: &Vocabulary,
-        compiled: &mut Map<RowId, Reach>,
-    ) -> Verdict {
+    fn answer(&self, question: &Question, asker: &mut Asker<'_>) -> Verdict {
         if question.groups.iter().any(|g| g == MASTERS) {
             let reason = "allowed before RBAC is asked: member of Group system:masters".to_owned();
             return Verdict {
@@ -96,11 +212,9 @@ impl Ledger {
                 reason,
             };
         }
-        let (namespace, name) = match &question.attributes {
-            Attributes::Resource {
-                namespace, name, ..
-            } => (namespace.as_str(), name.as_str()),
-            Attributes::Url { .. } => ("", ""),
+        let namespace = match &question.attributes {
+            Attributes::Resource { namespace, .. } => namespace.as_str(),
+            Attributes::Url { .. } => "",
         };
         let user = (!question.user.is_empty()).then(|| Subject::user(&question.user));
         let groups = question
@@ -118,21 +232,10 @@ impl Ledger {
                 if !home.is_empty() && **home != *namespace {
                     continue;
                 }
-                let Some(role) = self.role_of(*binding) else {
+                let Some(allowed) = asker.allows(*binding, &question.attributes) else {
                     missing.extend(self.grant(*binding));
                     continue;
                 };
-                let reach = compiled.entry(role).or_insert_with(|| {
-                    let rules = self
-                        .roles
-                        .get(role)
-                        .map(|r| r.rules.unpack())
-                        .unwrap_or_default();
-                    vocabulary.reach(&rules, None)
-                });
-                let allowed = vocabulary
-                    .id(permission)
-                    .is_some_and(|p| reach.names(p).has(name));
                 if let Some(grant) = self.grant(*binding).filter(|_| allowed) {
                     return Verdict {
                         allowed: true,

@@ -4,6 +4,7 @@
 mod browse;
 mod can_i;
 mod cut;
+mod explain;
 mod paths;
 mod pods;
 mod proof;
@@ -14,8 +15,9 @@ pub use browse::{
     BindingFilter, Filter, Listed, Order, PodFilter, PodHas, RoleFilter, Slice, SubjectFilter,
     SubjectLine, WorkloadLine,
 };
-pub use can_i::{Attributes, Question, Verdict};
+pub use can_i::{Allowed, Attributes, Question, Verdict};
 pub use cut::{Cut, CutEntry};
+pub use explain::{Evidence, ExplainedFinding, ExplainedStep, Explanation, ReachedBy};
 pub use pods::{PodView, SecretView, TokenSource, TokenView};
 pub use roles::{BindingView, RoleView};
 pub use subjects::{FindingView, Grant, PathStep, SubjectView};

@@ -1,7 +1,7 @@
 //! Whom a subject can become.
 
 use super::super::names::Sym;
-use super::super::rows::{SubjectKey, ToKey};
+use super::super::rows::{EdgeRow, SubjectKey, ToKey};
 use super::super::table::RowId;
 use super::super::{Ledger, graph};
 use super::{Asked, PathStep};
@@ -13,19 +13,28 @@ impl Ledger {
     }
 
     pub(super) fn path(&self, from: RowId, asked: &Asked) -> Vec<PathStep> {
+        let steps = self.steps(from, asked).into_iter();
+        steps
+            .filter_map(|(_, edge, to)| {
+                Some(PathStep {
+                    edge: self.catalogue().rule(edge.rule).id.clone(),
+                    scope: self.names.text(edge.scope).to_string(),
+                    to: self.subject(self.subjects.get(to)?.key),
+                })
+            })
+            .collect()
+    }
+
+    /// Who takes which edge to whom, up to the identity whose own findings decide.
+    pub(super) fn steps(&self, from: RowId, asked: &Asked) -> Vec<(RowId, EdgeRow, RowId)> {
         let mut out = Vec::new();
         let mut at = from;
         while let Some(row) = self.subjects.get(at)
             && let Some((edge, next)) = self.support(at, asked)
             && let Some(edge) = row.edges.get(edge as usize)
-            && let Some(target) = self.subjects.get(next)
             && out.len() < self.subjects.bound()
         {
-            out.push(PathStep {
-                edge: self.policy.catalogue.rule(edge.rule).id.clone(),
-                scope: self.names.text(edge.scope).to_string(),
-                to: self.subject(target.key),
-            });
+            out.push((at, *edge, next));
             at = next;
         }
         out

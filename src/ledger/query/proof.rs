@@ -9,8 +9,9 @@ use super::super::rows::{EdgeRow, SubjectKey, ToKey};
 use super::super::settle;
 use super::super::table::{Map, RowId};
 use super::Asked;
+use crate::object::PolicyRule;
 use crate::rbac::{MASTERS, implicit_groups};
-use crate::risk::Priority;
+use crate::risk::{Assessment, Priority, Reaches};
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::rc::Rc;
@@ -281,9 +282,13 @@ impl<'a> Less<'a> {
 
     /// What the subject has by these entries alone.
     fn power_of(&self, key: SubjectKey, entries: &[Entry]) -> Power<'a> {
+        let subject = self.ledger.subject(key);
+        let bindings = holdings(key, entries);
+        self.power_in(&self.ledger.judgement_with(&subject, &bindings, false).0)
+    }
+
+    fn power_in(&self, judged: &Assessment) -> Power<'a> {
         let ledger = self.ledger;
-        let (judged, _) =
-            ledger.judgement_with(&ledger.subject(key), &holdings(key, entries), false);
         let rows = judged.edges.iter();
         Power {
             own: judged.own(),
@@ -294,7 +299,10 @@ impl<'a> Less<'a> {
     }
 
     fn gives(&self, key: SubjectKey, entries: &[Entry], part: Part) -> bool {
-        let power = self.power_of(key, entries);
+        self.has(&self.power_of(key, entries), key, part)
+    }
+
+    fn has(&self, power: &Power<'_>, key: SubjectKey, part: Part) -> bool {
         match part {
             Part::Own => power.own >= self.priority,
             Part::Edge(edge, next) => self.strong(&power.edges).any(|e| {
@@ -332,6 +340,47 @@ impl<'a> Less<'a> {
             }
         }
         entries
+    }
+
+    /// Rules of one binding's role that a subject's part takes, as few as leave it whole beside the other
+    /// entries.
+    pub(super) fn rules_needed(
+        &self,
+        key: SubjectKey,
+        entries: &[Entry],
+        binding: RowId,
+        part: Part,
+        rules: Vec<PolicyRule>,
+    ) -> Vec<PolicyRule> {
+        let ledger = self.ledger;
+        let subject = ledger.subject(key);
+        let bindings = holdings(key, entries);
+        let vocabulary = &ledger.catalogue().vocabulary;
+        let enough = |rules: &[PolicyRule]| {
+            let reaches = Reaches::of(vocabulary, rules);
+            let mut held = ledger.held(&subject, &bindings);
+            for (held, (of, _)) in held.iter_mut().zip(&bindings) {
+                if *of == binding {
+                    held.reaches = Some(&reaches);
+                }
+            }
+            let (judged, _) = ledger.judgement_of(&subject, &held, false);
+            self.has(&self.power_in(&judged), key, part)
+        };
+        if let Some(one) = rules.iter().find(|r| enough(std::slice::from_ref(*r))) {
+            return vec![one.clone()];
+        }
+        let mut left = rules;
+        let mut at = left.len();
+        while at > 0 {
+            at -= 1;
+            let mut rest = left.clone();
+            rest.remove(at);
+            if enough(&rest) {
+                left = rest;
+            }
+        }
+        left
     }
 
     /// Entries of the subject each of which is enough for the priority by its findings alone.

@@ -82,6 +82,13 @@ impl Ledger {
             .filter_map(move |key| self.subject_view(key, &asked))
     }
 
+    /// Who there is, by kind, namespace and name.
+    pub fn subjects(&self) -> Vec<Subject> {
+        let mut keys: Vec<SubjectKey> = self.subjects.iter().map(|(_, r)| r.key).collect();
+        keys.sort_unstable_by(|a, b| self.order(*a, *b));
+        keys.into_iter().map(|key| self.subject(key)).collect()
+    }
+
     /// One subject, if there is such a one.
     pub fn explain(&self, subject: &Subject) -> Option<SubjectView> {
         self.subject_view(self.key_of(subject)?, &Asked::default())
@@ -133,7 +140,7 @@ impl Ledger {
         })
     }
 
-    fn finding_view(
+    pub(super) fn finding_view(
         &self,
         finding: &Finding,
         subject: &Subject,
@@ -176,7 +183,7 @@ impl Ledger {
     }
 
     /// The bindings that a finding rests on.
-    fn rests_on(&self, finding: &Finding, bindings: &[(RowId, bool)]) -> Vec<RowId> {
+    pub(super) fn rests_on(&self, finding: &Finding, bindings: &[(RowId, bool)]) -> Vec<RowId> {
         if !finding.bindings.is_empty() {
             return finding
                 .bindings

@@ -2,6 +2,7 @@
 //! wrong type. The derived ones do neither: a derived struct refuses null and accepts a list in
 //! place of a mapping, field by field in order.
 
+use serde::Serialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::cell::Cell;
@@ -39,8 +40,16 @@ pub(crate) fn charge<E: de::Error>(amount: usize) -> Result<(), E> {
 }
 
 /// A string; null is the empty one.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
 pub(crate) struct Text(pub(crate) String);
+
+impl Text {
+    /// Empty, or absent.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
 
 impl<'de> Deserialize<'de> for Text {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {

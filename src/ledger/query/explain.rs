@@ -1,0 +1,261 @@
+//! One subject, with everything that makes it what it is.
+
+use super::super::rows::{EdgeRow, SubjectKey};
+use super::super::table::RowId;
+use super::super::{Ledger, graph};
+use super::proof::{Less, Part};
+use super::{Asked, FindingView, Grant, SubjectView};
+use crate::object::{Origin, PolicyRule, Subject};
+use crate::rbac::Reach;
+use crate::risk::{Finding, Priority, Reaches, Special};
+use std::collections::HashSet;
+
+/// A binding, its role, and the rules of it that matter here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evidence {
+    /// Binding and role.
+    pub grant: Grant,
+    /// Whom the binding names: the subject, or a group that it implicitly has.
+    pub named: Subject,
+    /// Where the binding stands.
+    pub binding_origin: Option<Origin>,
+    /// Where the role stands.
+    pub role_origin: Option<Origin>,
+    /// The role is shipped in the binary, not part of the input.
+    pub shipped: bool,
+    /// Rules, as the role has them.
+    pub rules: Vec<PolicyRule>,
+}
+
+/// A finding with the rules it rests on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExplainedFinding {
+    /// The finding.
+    pub finding: FindingView,
+    /// What the rule of the catalogue is called.
+    pub title: String,
+    /// What it is good for.
+    pub attack: String,
+    /// What to do about it.
+    pub remediation: String,
+    /// By what.
+    pub by: Vec<Evidence>,
+}
+
+/// A step of the path, with the rules that make it possible.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExplainedStep {
+    /// Who takes it.
+    pub from: Subject,
+    /// Id of the rule behind it.
+    pub edge: String,
+    /// What that rule is called.
+    pub title: String,
+    /// Where it holds.
+    pub scope: String,
+    /// Who is reached.
+    pub to: Subject,
+    /// By what.
+    pub by: Vec<Evidence>,
+}
+
+/// Who can become the subject in one step.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ReachedBy {
+    /// Who.
+    pub subject: Subject,
+    /// Id of the rule that leads here.
+    pub edge: String,
+    /// Where it holds.
+    pub scope: String,
+}
+
+/// A subject with everything that makes it what it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    /// As in the report.
+    pub view: SubjectView,
+    /// Its findings, worst first.
+    pub findings: Vec<ExplainedFinding>,
+    /// Its path.
+    pub path: Vec<ExplainedStep>,
+    /// What decides at the end of the path, worst first; empty without a path.
+    pub end: Vec<ExplainedFinding>,
+    /// Who can become it.
+    pub reached_by: Vec<ReachedBy>,
+}
+
+impl Ledger {
+    /// One subject with everything that makes it what it is, if there is such a one.
+    pub fn explanation(&self, subject: &Subject) -> Option<Explanation> {
+        let asked = Asked::default();
+        let key = self.key_of(subject)?;
+        let id = self.subjects.find(key)?;
+        let view = self.subject_view(key, &asked)?;
+        let steps = self.steps(id, &asked);
+        let end = steps.last().map(|(_, _, to)| *to);
+        let less = Less::nothing(self, &asked, view.priority);
+        Some(Explanation {
+            findings: self.explained_findings(key, Priority::Low),
+            path: steps
+                .iter()
+                .filter_map(|step| self.explained_step(step, &less))
+                .collect(),
+            end: end
+                .and_then(|id| self.subjects.get(id))
+                .map(|row| self.explained_findings(row.key, row.own))
+                .unwrap_or_default(),
+            reached_by: self.reached_by(id),
+            view,
+        })
+    }
+
+    /// The findings of a subject from a priority on, worst first.
+    fn explained_findings(&self, key: SubjectKey, least: Priority) -> Vec<ExplainedFinding> {
+        let subject = self.subject(key);
+        let bindings = self.bindings_of(&subject, key);
+        let (judged, _) = self.judgement_with(&subject, &bindings, true);
+        let answers = self.answers(&subject, &bindings, &judged);
+        let mut out: Vec<(&Finding, ExplainedFinding)> = judged
+            .findings
+            .iter()
+            .filter(|f| f.priority >= least)
+            .map(|f| {
+                let finding = self.finding_view(f, &subject, &bindings, &answers);
+                let rule = self.catalogue().rule(f.rule);
+                let mut by: Vec<Evidence> = self
+                    .rests_on(f, &bindings)
+                    .into_iter()
+                    .filter_map(|b| self.evidence(b, key, self.rules_behind(b, f)))
+                    .collect();
+                by.sort_by(|a, b| a.grant.cmp(&b.grant));
+                let explained = ExplainedFinding {
+                    finding,
+                    title: rule.title.clone(),
+                    attack: rule.attack.clone(),
+                    remediation: rule.remediation.clone(),
+                    by,
+                };
+                (f, explained)
+            })
+            .collect();
+        // the catalogue begins with what implies most of the rest
+        out.sort_by_key(|(f, _)| (std::cmp::Reverse(f.priority), f.rule));
+        out.into_iter().map(|(_, explained)| explained).collect()
+    }
+
+    /// The rules of a binding's role that a finding rests on; all of them where it is about the binding.
+    fn rules_behind(&self, binding: RowId, finding: &Finding) -> Vec<PolicyRule> {
+        let rules = self.rules_of(binding);
+        let Some(witness) = finding
+            .witness
+            .as_ref()
+            .filter(|_| finding.bindings.is_empty())
+        else {
+            return rules;
+        };
+        let vocabulary = &self.catalogue().vocabulary;
+        let special = self.catalogue().rule(finding.rule).special;
+        let constrained = special == Some(Special::ImpersonateConstrained);
+        let namespace = self.names.text(self.bindings.key(binding).0);
+        let grants = |rule: &PolicyRule| {
+            let one = Reaches::of(vocabulary, std::slice::from_ref(rule));
+            let here = |reach: &Reach| match &**namespace {
+                "" => reach.clone(),
+                ns => vocabulary.through_role_binding(reach, ns),
+            };
+            let plain = here(&one.plain);
+            vocabulary
+                .ids()
+                .any(|p| witness.contains(p.index()) && plain.names(p).any())
+                || (constrained
+                    && one
+                        .on
+                        .is_some_and(|on| on.iter().any(|r| !here(r).is_empty())))
+        };
+        rules.into_iter().filter(grants).collect()
+    }
+
+    fn rules_of(&self, binding: RowId) -> Vec<PolicyRule> {
+        let role = self.role_of(binding).and_then(|id| self.roles.get(id));
+        role.map(|r| r.rules.unpack()).unwrap_or_default()
+    }
+
+    fn evidence(
+        &self,
+        binding: RowId,
+        key: SubjectKey,
+        rules: Vec<PolicyRule>,
+    ) -> Option<Evidence> {
+        let row = self.bindings.get(binding)?;
+        let role = self.role_of(binding).and_then(|id| self.roles.get(id));
+        let (_, named) = *self.entries_of(key).iter().find(|(b, _)| *b == binding)?;
+        Some(Evidence {
+            grant: self.grant(binding)?,
+            named: self.subject(named),
+            binding_origin: Self::origin_of(&row.origin).cloned(),
+            role_origin: role.and_then(|r| Self::origin_of(&r.origin).cloned()),
+            shipped: role.is_some_and(|r| r.shipped),
+            rules,
+        })
+    }
+
+    fn explained_step(
+        &self,
+        (from, edge, to): &(RowId, EdgeRow, RowId),
+        less: &Less<'_>,
+    ) -> Option<ExplainedStep> {
+        let key = self.subjects.get(*from)?.key;
+        let part = Part::Edge(*edge, *to);
+        let needed = less.needed(*from, part);
+        let rule = self.catalogue().rule(edge.rule);
+        Some(ExplainedStep {
+            from: self.subject(key),
+            edge: rule.id.clone(),
+            title: rule.title.clone(),
+            scope: self.names.text(edge.scope).to_string(),
+            to: self.subject(self.subjects.get(*to)?.key),
+            by: needed
+                .iter()
+                .filter_map(|(b, _)| {
+                    let rules = less.rules_needed(key, &needed, *b, part, self.rules_of(*b));
+                    self.evidence(*b, key, rules)
+                })
+                .collect(),
+        })
+    }
+
+    /// Who has an edge that leads to the subject.
+    fn reached_by(&self, id: RowId) -> Vec<ReachedBy> {
+        let mut out = Vec::new();
+        let Some(target) = self.subjects.get(id) else {
+            return out;
+        };
+        let lending = self.lending_accounts();
+        let mut sets = HashSet::new();
+        graph::keys_of(
+            target.key,
+            target.exists,
+            |account| lending.contains(&account),
+            |set| {
+                sets.insert(set);
+            },
+        );
+        for (_, row) in self.subjects.iter().filter(|(from, _)| *from != id) {
+            let leads = |edge: &&EdgeRow| {
+                sets.contains(&edge.to)
+                    || (graph::members_are_listed(edge.to)
+                        && self.members(edge.to, row.key).contains(&id))
+            };
+            if let Some(edge) = row.edges.iter().find(leads) {
+                out.push(ReachedBy {
+                    subject: self.subject(row.key),
+                    edge: self.catalogue().rule(edge.rule).id.clone(),
+                    scope: self.names.text(edge.scope).to_string(),
+                });
+            }
+        }
+        out.sort();
+        out
+    }
+}
