@@ -10,6 +10,8 @@ mod harness;
 
 /// What we call dangerous, done; and with one piece less, refused.
 mod attacks;
+/// What is printed to be run, run.
+mod cut;
 /// What a fresh cluster is judged as, and what one edit of it is.
 mod default_cluster;
 /// A diff with a live cluster on the left.

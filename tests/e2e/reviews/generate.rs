@@ -132,11 +132,11 @@ impl Random {
         usize::try_from(self.next() % end).expect("it is below a usize")
     }
 
-    fn percent(&mut self, share: usize) -> bool {
+    pub(super) fn percent(&mut self, share: usize) -> bool {
         self.below(100) < share
     }
 
-    fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+    pub(super) fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
         &from[self.below(from.len())]
     }
 

@@ -2,6 +2,7 @@
 //! `can-i --reviews`, which must agree on every one.
 
 mod generate;
+mod who_can;
 
 use std::env;
 use std::fs;
