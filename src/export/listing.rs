@@ -149,7 +149,7 @@ impl Report {
 }
 
 /// `1 subject`, `2 subjects`.
-pub(super) fn number(n: usize, noun: &str) -> String {
+pub fn number(n: usize, noun: &str) -> String {
     match n {
         1 => format!("1 {noun}"),
         _ => format!("{n} {noun}s"),

@@ -30,7 +30,7 @@ pub(super) fn cut_to(items: &[String], bytes: usize) -> String {
         let reserve = if last { 0 } else { RESERVE };
         if out.len() + item.len() + reserve > bytes {
             out.push_str(&format!(
-                "- … and {} more changes; the text and JSON outputs have all\n",
+                "- … and {} more; the text and JSON outputs have all\n",
                 items.len() - i
             ));
             break;
@@ -60,6 +60,6 @@ mod tests {
             .collect();
         assert_eq!(cut_to(&items, 1000).lines().count(), 10);
         let cut = cut_to(&items, 400);
-        assert!(cut.len() <= 400 && cut.contains("more changes"), "{cut}");
+        assert!(cut.len() <= 400 && cut.contains(" more; "), "{cut}");
     }
 }

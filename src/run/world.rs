@@ -4,6 +4,7 @@ use super::progress::Progress;
 use super::{Failure, config};
 use crate::cli::SourceArgs;
 use crate::clock;
+use crate::export::listing::number;
 use crate::ledger::{Change, Ledger, ObjectRef, Policy, Settings, World};
 use crate::object::{Object, Resource};
 use crate::rbac::OLDEST;
@@ -54,7 +55,8 @@ pub(super) fn read(manifests: Manifests) -> Result<Vec<Change>, Failure> {
     let mut manifests = manifests.watched_by(move |read| {
         progress.show(|| {
             let done = usize::try_from(read.bytes).unwrap_or(usize::MAX);
-            let words = format!("{} files read, {} MiB", read.files, read.bytes >> 20);
+            let files = usize::try_from(read.files).unwrap_or(usize::MAX);
+            let words = format!("{} read, {} MiB", number(files, "file"), read.bytes >> 20);
             (done, usize::try_from(read.of).unwrap_or_default(), words)
         });
     });

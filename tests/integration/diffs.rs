@@ -83,6 +83,29 @@ fn pull_requests_are_told_as_expected() {
     }
 }
 
+/// Worlds that have nothing to do with each other: whatever differs has a reason, also what only pods,
+/// paths and groups bring about.
+#[test]
+fn nothing_moves_without_a_reason() {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let mut worlds: Vec<String> = fixtures()
+        .iter()
+        .map(|dir| format!("{}/new", dir.display()))
+        .collect();
+    worlds.push(format!("{root}/deploy/demo"));
+    let mut moved = 0;
+    for (i, old) in worlds.iter().enumerate() {
+        let new = &worlds[(i + 1) % worlds.len()];
+        let json = run(&["diff", old, new, "-o", "json", "--allow-incomplete"]).json();
+        for subject in json["subjects"].as_array().unwrap() {
+            let because = subject["because"].as_array().unwrap();
+            assert!(!because.is_empty(), "{old} {new}: {subject}");
+            moved += 1;
+        }
+    }
+    assert!(moved > 100, "{moved}");
+}
+
 #[test]
 fn what_rises_to_a_priority_is_an_exit_code() {
     let fixture = |name: &str| {

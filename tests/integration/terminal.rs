@@ -161,11 +161,11 @@ fn a_bar_is_drawn_on_a_terminal_while_something_takes_long_and_leaves_nothing() 
     });
     assert_eq!(code, 0);
     assert!(
-        screen.contains("[....................] 1 files read, 0 MiB"),
+        screen.contains("[....................] 1 file read, 0 MiB"),
         "{screen:?}"
     );
     assert!(screen.ends_with("\r\u{1b}[2K"), "{screen:?}");
-    assert!(out.starts_with('{') && !out.contains("files read"), "{out}");
+    assert!(out.starts_with('{') && !out.contains("file read"), "{out}");
 
     // not in a pipe
     let mut command = plain(&args);
