@@ -10,7 +10,7 @@ use crate::rbac::{Permission, ServerVersion};
 use crate::spelling::nearest;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// The shipped rules.
 const SHIPPED_RULES: &str = include_str!("data/rules.yaml");
@@ -255,8 +255,12 @@ const VERBS: [&str; 8] = [
 impl Rules {
     /// Those of the binary.
     pub fn shipped() -> Rules {
-        Rules::read(SHIPPED_RULES, SHIPPED_TEXTS)
-            .unwrap_or_else(|why| panic!("the shipped rules are checked by a test: {why}"))
+        static SHIPPED: OnceLock<Rules> = OnceLock::new();
+        let read = || {
+            Rules::read(SHIPPED_RULES, SHIPPED_TEXTS)
+                .unwrap_or_else(|why| panic!("the shipped rules are checked by a test: {why}"))
+        };
+        SHIPPED.get_or_init(read).clone()
     }
 
     fn read(rules: &str, texts: &str) -> Result<Rules, String> {

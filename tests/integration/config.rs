@@ -1,10 +1,18 @@
 //! The configuration: what is refused and how that reads, what it does, how it is loaded again.
 
 use crate::command::{Input, Server, command, demo, run, samples};
+use rbac_exporter::config::{self, Config, Text};
+use rbac_exporter::export::report::Report;
+use rbac_exporter::ledger::{Ledger, Policy, Settings, World};
+use rbac_exporter::located::Fault;
+use rbac_exporter::rbac::NEWEST;
+use rbac_exporter::risk::Catalogue;
+use rbac_exporter::source::manifests::{Limits, Manifests};
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -31,6 +39,14 @@ fn broken_configurations_and_templates_are_refused_with_every_fault_named() {
             && !name.contains("-missing.");
         let check = if template { "rules" } else { "config" };
         let ran = run_in(&folder(), &[check, "check", name]);
+        let text = named(name, &fs::read_to_string(folder().join(name)).unwrap());
+        let faults = match template {
+            true => read(None, vec![text], &folder()),
+            false => read(Some(&text), Vec::new(), &folder()),
+        };
+        let faults = faults.map(|_| ()).unwrap_err();
+        let faults: String = faults.iter().map(|f| format!("{f}\n")).collect();
+        assert!(ran.1.starts_with(&faults), "{faults}{}", ran.1);
         let expected = folder().join(name.replace(".yaml", ".stderr"));
         if update {
             fs::write(&expected, &ran.1).unwrap();
@@ -88,21 +104,46 @@ const LISTS_CONFIGMAPS: &str = "{apiGroups: [''], resources: [configmaps], verbs
 const MAKES_PODS: &str = "{apiGroups: [''], resources: [pods], verbs: [create]}";
 const BINDS: &str = "{apiGroups: [rbac.authorization.k8s.io], resources: [clusterroles, clusterrolebindings], verbs: [bind, create]}";
 
+/// Reads a configuration; the templates that it names lie in `folder`.
+fn read(config: Option<&Text>, beside: Vec<Text>, folder: &Path) -> Result<Config, Vec<Fault>> {
+    config::read(config, beside, &mut |path| {
+        let text = fs::read_to_string(folder.join(path)).map_err(|e| e.to_string())?;
+        Ok(named(path, &text))
+    })
+}
+
+fn named(name: &str, text: &str) -> Text {
+    Text {
+        name: name.into(),
+        text: text.into(),
+    }
+}
+
 /// The report with a configuration, and what it says of users: `rule@scope priority`.
 struct Judged(Value);
 
 impl Judged {
     fn by(config: &str, input: &Input) -> Judged {
-        let file = Input::new(config);
-        Judged::with(&["--config.file", file.path.to_str().unwrap()], input)
+        let config = read(Some(&named("config.yaml", config)), Vec::new(), &folder());
+        Judged::with(config.unwrap(), input)
     }
 
-    fn with(flags: &[&str], input: &Input) -> Judged {
+    fn by_template(template: &str, input: &Input) -> Judged {
+        let template = named("template.yaml", template);
+        Judged::with(read(None, vec![template], &folder()).unwrap(), input)
+    }
+
+    fn with(config: Config, input: &Input) -> Judged {
+        let mut policy = Policy::from(Arc::new(Catalogue::of(&config.rules)));
+        policy.accepted = config.accepted.into_iter().map(|a| a.entry).collect();
+        let mut ledger = Ledger::new(policy, Settings::new(World::Manifests, NEWEST));
         let path = input.path.to_str().unwrap();
-        let scan = ["scan", "-o", "json", "--source.manifests", path];
-        let ran = run(&[&scan, flags].concat());
-        assert_eq!(ran.code, 0, "{}", ran.err);
-        Judged(ran.json())
+        let mut manifests = Manifests::open(path, Limits::default()).unwrap();
+        let changes = manifests.changes().unwrap().unwrap();
+        changes.into_iter().for_each(|c| ledger.apply(c));
+        ledger.settle();
+        assert_eq!(ledger.selfcheck(), 0);
+        Judged(serde_json::to_value(Report::of(&ledger)).unwrap())
     }
 
     fn user(&self, name: &str) -> &Value {
@@ -351,7 +392,7 @@ fn one_word_leaves_silent_what_is_silent() {
 fn the_ruleset_moves_with_the_rules_and_with_nothing_else() {
     let input = world(&[("s", "", LISTS_SECRETS)]);
     let of = |config: &str| Judged::by(config, &input).ruleset().to_owned();
-    let shipped = Judged::with(&[], &input).ruleset().to_owned();
+    let shipped = Judged::with(Config::default(), &input).ruleset().to_owned();
     for same in [
         "{}",
         "# a comment\nmetrics: {detailLimit: 3}",
@@ -508,9 +549,7 @@ fn a_template_of_kubiscan_is_asked_as_rbac_would_be() {
         .map(|(u, rules, _)| (*u, "", rules.as_str()))
         .collect();
     let input = world(&users);
-    let template = Input::new(TEMPLATE);
-    let path = template.path.to_str().unwrap();
-    let judged = Judged::with(&["--config.kubiscan-template", path], &input);
+    let judged = Judged::by_template(TEMPLATE, &input);
     for (user, rules, expected) in &cases {
         let mut found: Vec<String> = judged.findings(user);
         found.retain(|f| f.starts_with("risky-"));
@@ -523,7 +562,7 @@ fn a_template_of_kubiscan_is_asked_as_rbac_would_be() {
         + &fs::read_to_string(&world(&[("y", "", &grant("", "pods", "get"))]).path)
             .unwrap()
             .replace("kind: User, name: y", "kind: User, name: x");
-    let judged = Judged::with(&["--config.kubiscan-template", path], &Input::new(&text));
+    let judged = Judged::by_template(TEMPLATE, &Input::new(&text));
     assert!(judged.findings("x").contains(&"risky-exec@* high".into()));
 }
 
@@ -588,6 +627,54 @@ fn the_example_loads_matches_the_demo_and_shows_every_key() {
             "{key} is not in the example"
         );
         assert!(reference.contains(key), "{key} is not in the reference");
+    }
+}
+
+/// A configuration that was cut off, or that lost a line, a letter or its indentation, is taken or
+/// refused with lines that it has; nothing falls over.
+#[test]
+fn whatever_happens_to_a_configuration_is_told_with_its_line() {
+    let example = fs::read_to_string("deploy/config.example.yaml").unwrap();
+    let template = TEMPLATE.to_owned();
+    for (whole, is_template) in [(example, false), (template, true)] {
+        let lines: Vec<&str> = whole.lines().collect();
+        let join = |lines: &[&str]| lines.join("\n") + "\n";
+        let mut broken: Vec<String> = Vec::new();
+        for i in 0..lines.len() {
+            broken.push(join(&lines[..i]));
+            broken.push(join(&[&lines[..i], &lines[i + 1..]].concat()));
+            broken.push(join(
+                &[&lines[..i], &[lines[i], lines[i]], &lines[i + 1..]].concat(),
+            ));
+            for changed in [
+                format!(" {}", lines[i]),
+                lines[i].replacen([':', 'e', '['], "", 1),
+            ] {
+                broken.push(join(
+                    &[&lines[..i], &[changed.as_str()], &lines[i + 1..]].concat(),
+                ));
+            }
+        }
+        let mut refused = 0;
+        for text in broken {
+            let file = named("x.yaml", &text);
+            let read = match is_template {
+                true => read(None, vec![file], &folder()),
+                false => read(Some(&file), Vec::new(), &folder()),
+            };
+            let Err(faults) = read else { continue };
+            refused += 1;
+            let most = text.lines().count() + 1;
+            assert!(!faults.is_empty());
+            for fault in faults {
+                assert!(
+                    (1..=most).contains(&(fault.line as usize)),
+                    "{fault}\n{text}"
+                );
+                assert!(!fault.to_string().contains('\n'), "{fault}");
+            }
+        }
+        assert!(refused > lines.len(), "{refused} of {}", lines.len());
     }
 }
 
@@ -821,6 +908,59 @@ fn what_changes_is_noticed_and_a_bad_version_keeps_the_old_one() {
     server.until(PATIENCE, open("critical"));
     assert_eq!(server.sum(LOADED, ""), 1.0);
     assert_eq!(server.get("/-/healthy").0, 200);
+}
+
+#[test]
+fn a_risk_is_accepted_and_opened_again_without_a_restart() {
+    let input = world(&[("s", "", LISTS_SECRETS), ("t", "", LISTS_SECRETS)]);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.yaml");
+    fs::write(&file, "{}").unwrap();
+    let server = Server::with(&input.path, &["--config.file", file.to_str().unwrap()]);
+    let of = |server: &Server, status: &str| {
+        let part = format!("priority=\"critical\",status=\"{status}\"");
+        server.sum("rbac_risky_subjects", &part)
+    };
+    assert_eq!((of(&server, "open"), of(&server, "accepted")), (2.0, 0.0));
+    let accepted = "accepted:\n- id: s\n  subject: user:s\n  findings: ['secrets-list@*']\n  priority: critical\n\
+         \x20 reason: known\n  owner: platform\n  expires: 2999-12-31\n";
+    replace(&file, accepted);
+    server.until(PATIENCE, |s| of(s, "accepted") == 1.0);
+    assert_eq!(of(&server, "open"), 1.0);
+    let expiry = "rbac_accepted_risk_expiry_timestamp_seconds{id=\"s\",risk_owner=\"platform\"}";
+    assert!(samples(&server.get("/metrics").1).contains_key(expiry));
+    let since = |s: &Server| s.sum("rbac_risky_subject_since_timestamp_seconds", "name=\"s\"");
+    let before = since(&server);
+    // not so far as it goes, and a finding that it does not list
+    replace(&file, &accepted.replace("critical", "high"));
+    server.until(PATIENCE, |s| of(s, "open") == 2.0);
+    replace(&file, &accepted.replace("secrets-list", "secrets-get"));
+    server.until(PATIENCE, |s| s.said("msg=\"configuration loaded\"") == 3);
+    assert_eq!((of(&server, "open"), of(&server, "accepted")), (2.0, 0.0));
+    assert_eq!(since(&server), before);
+    assert_eq!(server.sum("rbac_subject_escalations_total", ""), 0.0);
+    // a command that looks once sees the same
+    replace(&file, accepted);
+    let path = input.path.to_str().unwrap();
+    let config = file.to_str().unwrap();
+    let scan = [
+        "scan",
+        "--fail-on",
+        "low",
+        "--source.manifests",
+        path,
+        "--config.file",
+        config,
+    ];
+    assert_eq!(run(&scan).code, 1);
+    replace(
+        &file,
+        &(accepted.to_owned()
+            + &accepted[10..]
+                .replace("id: s", "id: t")
+                .replace("user:s", "user:t")),
+    );
+    assert_eq!(run(&scan).code, 0);
 }
 
 #[test]
