@@ -4,7 +4,7 @@ CARGO ?= cargo
 # The tests start several servers of 300 MB each and measure times, so they take turns.
 E2E_ARGS ?= --test-threads=1
 
-.PHONY: help check fmt fmt-check lint test doc e2e parts demo bench release size clean-parts
+.PHONY: help check fmt fmt-check lint test doc e2e sdk drawings parts demo bench release size clean-parts
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,8 +30,15 @@ doc: ## API documentation, warnings denied
 parts: ## build the real kube-apiserver, etcd, … for e2e (Go; eight minutes, once), or find them in KUBEBUILDER_ASSETS
 	@tests/parts/build.sh
 
-e2e: parts ## end-to-end tests against the real servers; RBAC_EXPORTER_SAR_QUESTIONS=100000 asks longer
+e2e: parts sdk ## end-to-end tests against the real servers; RBAC_EXPORTER_SAR_QUESTIONS=100000 asks longer
 	$(CARGO) test --locked --test e2e -- $(E2E_ARGS) --show-output
+
+sdk: ## does Grafana's own model know every key of the dashboards? (Python with venv, PyPI)
+	@tests/dashboards/sdk.sh
+
+drawings: ## draw the dashboards with the demo's data into target/drawings (Python, Prometheus, Chromium)
+	$(CARGO) build --locked
+	tests/dashboards/draw.sh target/drawings
 
 demo: ## serve the demo cluster on :7222
 	$(CARGO) run --locked --release -- --source.manifests deploy/demo

@@ -12,6 +12,8 @@ mod harness;
 mod attacks;
 /// What is printed to be run, run.
 mod cut;
+/// What the panels ask is answered, by one cluster and by many.
+mod dashboards;
 /// What a fresh cluster is judged as, and what one edit of it is.
 mod default_cluster;
 /// A diff with a live cluster on the left.

@@ -11,6 +11,7 @@ mod cases;
 mod command;
 mod config;
 mod cut;
+mod dashboards;
 mod diffs;
 mod documents;
 mod door;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -21,7 +21,6 @@ pub(crate) struct Prometheus {
 impl Prometheus {
     /// Starts one that scrapes each port every half second as the job of that name.
     pub(crate) fn start(jobs: &[(&str, u16)]) -> Self {
-        let dir = temporary_directory();
         let config = json!({
             "global": {"scrape_interval": "500ms", "scrape_timeout": "500ms"},
             "scrape_configs": jobs.iter().map(|(job, port)| json!({
@@ -30,6 +29,12 @@ impl Prometheus {
                 "static_configs": [{"targets": [format!("127.0.0.1:{port}")]}],
             })).collect::<Vec<_>>(),
         });
+        Self::configured(&config, &[])
+    }
+
+    /// Starts one with a configuration and flags of its own.
+    pub(crate) fn configured(config: &Value, flags: &[&str]) -> Self {
+        let dir = temporary_directory();
         let config_file = dir.path().join("prometheus.yml");
         fs::write(&config_file, config.to_string()).unwrap();
         let port = free_port();
@@ -41,7 +46,8 @@ impl Prometheus {
                     "--storage.tsdb.path={}",
                     dir.path().join("data").display()
                 ))
-                .arg(format!("--web.listen-address=127.0.0.1:{port}")),
+                .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+                .args(flags),
             dir.path(),
         );
         eventually("prometheus is ready", Duration::from_secs(30), || {
@@ -58,19 +64,20 @@ impl Prometheus {
         }
     }
 
+    /// Its port.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill();
+    }
+
     /// What an instant query gives: labels and value of each series.
     #[track_caller]
     pub(crate) fn query(&self, expression: &str) -> Vec<(Value, f64)> {
-        let encoded: String = expression
-            .bytes()
-            .map(|byte| match byte {
-                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' => char::from(byte).to_string(),
-                _ => format!("%{byte:02X}"),
-            })
-            .collect();
-        let answer = http::get(self.port, &format!("/api/v1/query?query={encoded}"), &[]).unwrap();
-        let body: Value = serde_json::from_slice(&answer.body).expect("the query API writes JSON");
-        assert_eq!(body["status"], "success", "{expression}: {body}");
+        let body = self.ask("query", &[("query", expression)]);
         let series = body["data"]["result"].as_array().expect("a vector").iter();
         series
             .map(|entry| {
@@ -80,6 +87,46 @@ impl Prometheus {
                 (entry["metric"].clone(), value.expect("a number"))
             })
             .collect()
+    }
+
+    /// How many series a query over the last `seconds` in 120 steps gives.
+    #[track_caller]
+    pub(crate) fn query_range(&self, expression: &str, seconds: f64) -> usize {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let now = now.as_secs_f64();
+        let (start, end) = ((now - seconds).to_string(), now.to_string());
+        let step = (seconds / 120.0).to_string();
+        let asked = [
+            ("query", expression),
+            ("start", &start),
+            ("end", &end),
+            ("step", &step),
+        ];
+        let body = self.ask("query_range", &asked);
+        body["data"]["result"].as_array().expect("a matrix").len()
+    }
+
+    #[track_caller]
+    fn ask(&self, what: &str, asked: &[(&str, &str)]) -> Value {
+        let encode = |text: &str| -> String {
+            text.bytes()
+                .map(|byte| match byte {
+                    b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'.' => {
+                        char::from(byte).to_string()
+                    }
+                    _ => format!("%{byte:02X}"),
+                })
+                .collect()
+        };
+        let asked: Vec<String> = asked
+            .iter()
+            .map(|(key, value)| format!("{key}={}", encode(value)))
+            .collect();
+        let path = format!("/api/v1/{what}?{}", asked.join("&"));
+        let answer = http::get(self.port, &path, &[]).unwrap();
+        let body: Value = serde_json::from_slice(&answer.body).expect("the query API writes JSON");
+        assert_eq!(body["status"], "success", "{asked:?}: {body}");
+        body
     }
 
     /// The targets as Prometheus sees them.
