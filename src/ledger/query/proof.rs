@@ -5,6 +5,7 @@
 //! priority while one proof is whole, so what brings it down takes something out of every proof.
 
 use super::super::Ledger;
+use super::super::names::Sym;
 use super::super::rows::{EdgeRow, SubjectKey, ToKey};
 use super::super::settle;
 use super::super::table::{Map, RowId};
@@ -326,6 +327,17 @@ impl<'a> Less<'a> {
             .collect();
         if granting.len() < entries.len() && self.gives(key, &granting, part) {
             entries = granting;
+        }
+        // an edge nearly always rests on what holds where it holds: of a thousand bindings, a few
+        if let Part::Edge(edge, _) = part {
+            let here = |(binding, _): &&Entry| {
+                let home = self.ledger.bindings.key(*binding).0;
+                home == Sym::EMPTY || home == edge.scope
+            };
+            let here: Vec<Entry> = entries.iter().filter(here).copied().collect();
+            if here.len() < entries.len() && self.gives(key, &here, part) {
+                entries = here;
+            }
         }
         if let Some(one) = entries.iter().find(|e| self.gives(key, &[**e], part)) {
             return vec![*one];
