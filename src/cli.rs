@@ -231,6 +231,9 @@ pub enum Command {
     /// of system:discovery to everyone, count where the input has them.
     #[command(name = "can-i")]
     CanI(CanIArgs),
+    /// Print the entries of a configuration that would accept what is open now
+    #[command(override_usage = "rbac-exporter accept [SUBJECT]... [OPTIONS]")]
+    Accept(AcceptArgs),
     /// The rules of the catalogue
     #[command(subcommand)]
     Rules(RulesCommand),
@@ -330,6 +333,30 @@ pub struct ScanArgs {
     /// Exit 0 although not everything could be read.
     #[arg(long)]
     pub allow_incomplete: bool,
+}
+
+/// `accept`.
+#[derive(Debug, Args)]
+pub struct AcceptArgs {
+    /// Whose risks: sa:NAMESPACE/NAME, user:NAME or group:NAME [default: everybody's]
+    #[arg(value_name = "SUBJECT", value_parser = subject)]
+    pub subjects: Vec<Subject>,
+    /// Only of subjects with this priority or a higher one.
+    #[arg(long, value_name = "PRIORITY", value_parser = risky, default_value = "low")]
+    pub priority: Priority,
+    /// Exit 0 although not everything could be read.
+    #[arg(long)]
+    pub allow_incomplete: bool,
+}
+
+fn subject(text: &str) -> Result<Subject, String> {
+    Subject::parse(text)
+        .ok_or_else(|| "write sa:NAMESPACE/NAME, user:NAME or group:NAME".to_owned())
+}
+
+fn risky(text: &str) -> Result<Priority, String> {
+    let risky = Priority::parse(text).filter(|p| *p > Priority::None);
+    risky.ok_or_else(|| "write critical, high, medium or low".to_owned())
 }
 
 /// `diff`.

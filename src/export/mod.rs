@@ -1,5 +1,6 @@
 //! What goes out: metrics, HTTP, reports.
 
+pub mod acceptance;
 mod api;
 pub mod diff;
 pub mod door;

@@ -803,13 +803,15 @@ pub fn problem_line(p: &Problem) -> String {
     printable(&format!("{place}{severity}: {object}{}", p.message))
 }
 
+/// Does the character change the terminal, or the direction of text?
+pub(super) fn odd(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
 /// Names are free text: control characters, and those that turn the direction of text, are shown as
 /// escapes, so that none changes the terminal.
 pub fn printable(text: &str) -> String {
-    let odd = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
-    };
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         if odd(c) {

@@ -14,6 +14,7 @@ use crate::rbac::implicit_groups;
 use crate::risk::{
     Acceptance, AcceptedFinding, Assessment, Catalogue, Edge, Priority, RuleId, Scope,
 };
+use sha2::{Digest, Sha256};
 use std::collections::{BTreeSet, HashMap};
 
 /// The acceptances of a policy, by subject.
@@ -263,9 +264,14 @@ pub struct Unmatched {
     pub nothing: bool,
 }
 
+/// Longest id before a hash and a number, so that [`crate::risk::is_id`] takes it.
+const LONGEST_ID: usize = 80;
+
 /// What is open of a subject now, as an acceptance would have to list it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proposal {
+    /// An id that says whose entry it is and that no other entry has.
+    pub id: String,
     /// Who.
     pub subject: Subject,
     /// What nobody answers for at its effective priority: its findings, and those that paths start with.
@@ -411,10 +417,40 @@ impl Ledger {
             findings = open_at(Priority::Low);
         }
         Some(Proposal {
+            id: self.free_id(subject),
             subject: subject.clone(),
             findings: findings.into_iter().collect(),
             priority,
         })
+    }
+
+    /// `sa:NAMESPACE:NAME`; what an id cannot hold is replaced, and a hash keeps it apart from others. A
+    /// number does where the configuration has an entry of that id.
+    fn free_id(&self, subject: &Subject) -> String {
+        let written = subject.written();
+        let account = matches!(subject, Subject::ServiceAccount { .. });
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-._:".contains(c);
+        let mut id: String = written
+            .chars()
+            .map(|c| match c {
+                '/' if account => ':',
+                c if plain(c) => c,
+                _ => '-',
+            })
+            .collect();
+        let lost = written.chars().any(|c| !plain(c) && !(account && c == '/'));
+        if lost || id.len() > LONGEST_ID {
+            let hash = Sha256::digest(written.as_bytes());
+            id.truncate(LONGEST_ID);
+            id.push('-');
+            id.extend(hash[..4].iter().map(|byte| format!("{byte:02x}")));
+        }
+        let taken = |id: &str| self.policy.accepted.iter().any(|a| a.id == id);
+        if !taken(&id) {
+            return id;
+        }
+        let mut numbered = (2u32..).map(|n| format!("{id}.{n}"));
+        numbered.find(|id| !taken(id)).unwrap_or(id)
     }
 
     /// What is open, at a priority or above, by kind, namespace and name. Who is as risky as that by its
@@ -929,6 +965,31 @@ mod tests {
         assert_eq!(seen(&s), [Some(A); 5]);
         accepts(&mut s, &[]);
         assert_eq!(seen(&s), [Some(O); 5]);
+    }
+
+    #[test]
+    fn ids_of_proposals_are_ids_and_apart() {
+        let mut s = world();
+        let long = format!("user:{}", "x".repeat(200));
+        let others = ["user:a b", "user:a-b", "user:a/b", "group:\u{202e}", &long];
+        for (i, who) in others.iter().enumerate() {
+            s.bind(&format!("o{i}"), "list", &[who], &[OLD]);
+        }
+        settle(&mut s);
+        let ids = |s: &Stage| -> BTreeSet<String> {
+            let all = s.ledger.proposals(Priority::Critical);
+            all.into_iter().map(|p| p.id).collect()
+        };
+        let first = ids(&s);
+        assert_eq!(first.len(), others.len() + 2, "{first:?}");
+        assert!(first.iter().all(|id| crate::risk::is_id(id)), "{first:?}");
+        assert!(first.contains("sa:a:strong") && first.contains("user:a-b"));
+        let taken = |id: &str| Acceptance {
+            id: id.into(),
+            ..entry("user:nobody low secrets-list@*")
+        };
+        accepts_all(&mut s, vec![taken("sa:a:strong"), taken("sa:a:strong.2")]);
+        assert!(ids(&s).contains("sa:a:strong.3"));
     }
 
     #[test]

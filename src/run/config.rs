@@ -5,7 +5,7 @@ use crate::cli::{ConfigArgs, SourceArgs};
 use crate::clock;
 use crate::config::{self, Config, Text};
 use crate::export::report::printable;
-use crate::ledger::{Ledger, Policy};
+use crate::ledger::{Ledger, Policy, Unmatched};
 use crate::risk::{Acceptance, AcceptedFinding, Catalogue, Edits, RuleSpec};
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -173,8 +173,11 @@ pub(super) fn check(source: &SourceArgs, file: Option<PathBuf>) -> Result<Exit, 
     }
     if source.manifests.is_some() || source.context.is_some() {
         let ledger = world::gather(source)?;
-        for accepted in &config.accepted {
-            for message in unmatched(&ledger, &accepted.entry) {
+        for found in ledger.unmatched_acceptances() {
+            let Some(accepted) = config.accepted.get(found.index) else {
+                continue;
+            };
+            for message in unmatched(&ledger, &accepted.entry, &found) {
                 warn(accepted, message);
             }
         }
@@ -196,23 +199,17 @@ pub(super) fn check(source: &SourceArgs, file: Option<PathBuf>) -> Result<Exit, 
 }
 
 /// What an acceptance speaks of and the world does not have.
-fn unmatched(ledger: &Ledger, entry: &Acceptance) -> Vec<String> {
-    let Some(view) = ledger.explain(&entry.subject) else {
-        let who = entry.subject.written();
-        return vec![format!("matches nothing: {who} is not there")];
-    };
-    let there = |f: &&AcceptedFinding| {
-        view.findings
-            .iter()
-            .any(|v| *v.rule == *f.rule && *v.scope == *f.scope)
-    };
-    let (held, missing): (Vec<_>, Vec<_>) = entry.findings.iter().partition(there);
+fn unmatched(ledger: &Ledger, entry: &Acceptance, found: &Unmatched) -> Vec<String> {
     let who = entry.subject.written();
-    if held.is_empty() {
-        return vec![format!("matches nothing: {who} has none of its findings")];
+    if found.nothing {
+        let why = match ledger.explain(&entry.subject) {
+            None => "is not there",
+            Some(_) => "has none of its findings",
+        };
+        return vec![format!("matches nothing: {who} {why}")];
     }
     let say = |f: &AcceptedFinding| format!("lists {}, which {who} has not", f.written());
-    missing.into_iter().map(say).collect()
+    found.findings.iter().map(say).collect()
 }
 
 /// `88 rules in force (2 added, 1 disabled)`.

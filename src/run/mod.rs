@@ -1,5 +1,6 @@
 //! Wiring: the one place that knows every part.
 
+mod accept;
 mod can_i;
 mod config;
 mod diff;
@@ -97,6 +98,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Diff(args) => diff::run(&source, &args),
         Command::Explain(args) => explain::run(&source, &args),
         Command::WhoCan(args) => who_can::run(&source, &args),
+        Command::Accept(args) => accept::run(&source, &args),
         Command::CanI(args) => can_i::run(&source, &args),
         Command::Rules(RulesCommand::List { output }) => rules::list(&source.config, output),
         Command::Rules(RulesCommand::Check { checked }) => {
