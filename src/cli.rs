@@ -342,21 +342,11 @@ pub struct AcceptArgs {
     #[arg(value_name = "SUBJECT", value_parser = subject)]
     pub subjects: Vec<Subject>,
     /// Only of subjects with this priority or a higher one.
-    #[arg(long, value_name = "PRIORITY", value_parser = risky, default_value = "low")]
+    #[arg(long, value_name = "PRIORITY", value_parser = priorities(), default_value = "low")]
     pub priority: Priority,
     /// Exit 0 although not everything could be read.
     #[arg(long)]
     pub allow_incomplete: bool,
-}
-
-fn subject(text: &str) -> Result<Subject, String> {
-    Subject::parse(text)
-        .ok_or_else(|| "write sa:NAMESPACE/NAME, user:NAME or group:NAME".to_owned())
-}
-
-fn risky(text: &str) -> Result<Priority, String> {
-    let risky = Priority::parse(text).filter(|p| *p > Priority::None);
-    risky.ok_or_else(|| "write critical, high, medium or low".to_owned())
 }
 
 /// `diff`.

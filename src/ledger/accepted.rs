@@ -438,7 +438,7 @@ impl Ledger {
                 _ => '-',
             })
             .collect();
-        let lost = written.chars().any(|c| !plain(c) && !(account && c == '/'));
+        let lost = written.chars().any(|c| !(plain(c) || account && c == '/'));
         if lost || id.len() > LONGEST_ID {
             let hash = Sha256::digest(written.as_bytes());
             id.truncate(LONGEST_ID);

@@ -172,7 +172,11 @@ pub(super) fn check(source: &SourceArgs, file: Option<PathBuf>) -> Result<Exit, 
         }
     }
     if source.manifests.is_some() || source.context.is_some() {
-        let ledger = world::gather(source)?;
+        let source = SourceArgs {
+            config: args,
+            ..source.clone()
+        };
+        let ledger = world::gather(&source)?;
         for found in ledger.unmatched_acceptances() {
             let Some(accepted) = config.accepted.get(found.index) else {
                 continue;

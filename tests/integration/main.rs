@@ -5,6 +5,7 @@
     reason = "clippy.toml allows it in test functions; what helps them is no different"
 )]
 
+mod accept;
 mod alerts;
 mod api;
 mod cases;
