@@ -4,7 +4,7 @@ CARGO ?= cargo
 # The tests start several servers of 300 MB each and measure times, so they take turns.
 E2E_ARGS ?= --test-threads=1
 
-.PHONY: help check fmt fmt-check lint test doc e2e sdk drawings parts demo bench release size clean-parts
+.PHONY: help check fmt fmt-check lint test doc e2e sdk drawings parts demo tour bench release size clean-parts
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ drawings: ## draw the dashboards with the demo's data into target/drawings (Pyth
 
 demo: ## serve the demo cluster on :7222
 	$(CARGO) run --locked --release -- --source.manifests deploy/demo
+
+tour: ## from a grant to the page and back, on the demo: exporter, Prometheus, Alertmanager; no cluster needed
+	@RBAC_EXPORTER_TOUR=1 $(CARGO) test --quiet --locked --test e2e -- --exact tour::a_grant_its_page_why_and_the_end_of_it --nocapture
 
 bench: ## the ledger at three sizes: first judgement, single events, self-check, peak memory
 	$(CARGO) bench --locked --bench ledger

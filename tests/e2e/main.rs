@@ -8,6 +8,8 @@
 
 mod harness;
 
+/// From a grant to the page.
+mod alerting;
 /// What we call dangerous, done; and with one piece less, refused.
 mod attacks;
 /// What is printed to be run, run.
@@ -32,3 +34,5 @@ mod scraped;
 mod servers;
 /// Since when a subject holds its priority, by the times of real objects.
 mod since;
+/// What one sees, from a grant to its end: `make tour`.
+mod tour;

@@ -7,12 +7,13 @@
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::thread::sleep;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::harness::exporter::Exporter;
 use crate::harness::exposition::Samples;
+use crate::harness::old::{a_year_ago, now, rfc3339};
 use crate::harness::world::World;
 use crate::harness::{SOON, eventually};
 
@@ -23,21 +24,6 @@ const EVERYTHING: &str = r#"[{"verbs":["*"],"apiGroups":["*"],"resources":["*"]}
 
 /// Times of objects are whole seconds, and some are rounded down.
 const TOLERANCE: i64 = 3;
-
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    i64::try_from(since.as_secs()).unwrap()
-}
-
-/// A year ago, the same in one run of the tests.
-fn a_year_ago() -> i64 {
-    static THEN: OnceLock<i64> = OnceLock::new();
-    *THEN.get_or_init(|| now() - 365 * 86_400)
-}
-
-fn rfc3339(seconds: i64) -> String {
-    jiff::Timestamp::from_second(seconds).unwrap().to_string()
-}
 
 struct Stage {
     world: World,
@@ -66,35 +52,9 @@ fn namespace(name: &str) {
     kubectl(&["create", "namespace", name]);
 }
 
-/// `creationTimestamp` and an entry of managedFields at `changed`.
-fn metadata(namespace: &str, name: &str, created: i64, fields: &Value, changed: i64) -> Value {
-    let mut metadata = json!({
-        "name": name,
-        "uid": format!("{created:08x}-0000-4000-8000-{:012x}", name.len() * 7919 + namespace.len()),
-        "creationTimestamp": rfc3339(created),
-        "managedFields": [{
-            "manager": "installer", "operation": "Update", "time": rfc3339(changed),
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "fieldsType": "FieldsV1", "fieldsV1": fields,
-        }],
-    });
-    if !namespace.is_empty() {
-        metadata["namespace"] = namespace.into();
-    }
-    metadata
-}
-
 /// A ClusterRole of a year ago that was changed at `changed`.
 fn old_role_changed(name: &str, rules: &str, changed: i64) {
-    let rules: Value = serde_json::from_str(rules).unwrap();
-    let role = json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
-        "metadata": metadata("", name, a_year_ago(), &json!({"f:rules": {}}), changed),
-        "rules": rules,
-    });
-    stage()
-        .world
-        .write_into_etcd(&format!("clusterroles/{name}"), &role);
+    stage().world.put_role(name, rules, changed);
 }
 
 fn old_role(name: &str, rules: &str) {
@@ -103,33 +63,12 @@ fn old_role(name: &str, rules: &str) {
 
 /// A binding of a year ago, in a namespace or of the cluster, to a ClusterRole.
 fn old_binding(namespace: &str, name: &str, role: &str, account: (&str, &str)) {
-    let cluster = namespace.is_empty();
-    let fields = json!({"f:roleRef": {}, "f:subjects": {}});
-    let binding = json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": if cluster { "ClusterRoleBinding" } else { "RoleBinding" },
-        "metadata": metadata(namespace, name, a_year_ago(), &fields, a_year_ago()),
-        "roleRef": {
-            "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role,
-        },
-        "subjects": [{"kind": "ServiceAccount", "namespace": account.0, "name": account.1}],
-    });
-    let place = if cluster {
-        format!("clusterrolebindings/{name}")
-    } else {
-        format!("rolebindings/{namespace}/{name}")
-    };
-    stage().world.write_into_etcd(&place, &binding);
+    let world = &stage().world;
+    world.put_binding((namespace, name), role, account, a_year_ago());
 }
 
 fn old_account(namespace: &str, name: &str) {
-    let account = json!({
-        "apiVersion": "v1", "kind": "ServiceAccount",
-        "metadata": metadata(namespace, name, a_year_ago(), &json!({}), a_year_ago()),
-    });
-    stage()
-        .world
-        .write_into_etcd(&format!("serviceaccounts/{namespace}/{name}"), &account);
+    stage().world.put_account(namespace, name);
 }
 
 fn created(args: &[&str]) -> i64 {

@@ -50,7 +50,15 @@ pub(crate) struct Exporter {
 impl Exporter {
     /// Starts it and returns at once.
     pub(crate) fn launch(args: &[impl AsRef<OsStr>], kubeconfig: Option<&Path>) -> Self {
-        let port = free_port();
+        Self::launch_on(free_port(), args, kubeconfig)
+    }
+
+    /// Starts it on a port that is known beforehand, so that a flag can name it.
+    pub(crate) fn launch_on(
+        port: u16,
+        args: &[impl AsRef<OsStr>],
+        kubeconfig: Option<&Path>,
+    ) -> Self {
         let dir = temporary_directory();
         let mut command = binary();
         command

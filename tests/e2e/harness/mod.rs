@@ -1,9 +1,11 @@
 //! Starts real servers on loopback, talks to them, and leaves nothing behind.
 
+pub(crate) mod alertmanager;
 pub(crate) mod caller;
 pub(crate) mod exporter;
 pub(crate) mod exposition;
 pub(crate) mod http;
+pub(crate) mod old;
 pub(crate) mod parts;
 pub(crate) mod process;
 pub(crate) mod prometheus;

@@ -1,6 +1,7 @@
 //! A real Prometheus and its promtool.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -8,48 +9,77 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::process::{Finished, Process, run, temporary_directory};
-use super::{eventually, free_port, http, parts};
+use super::{eventually, free_port, http, parts, repository};
+
+/// How one is started.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Setup {
+    /// Jobs, each with the ports it scrapes.
+    pub(crate) jobs: Vec<(&'static str, Vec<u16>)>,
+    /// Evaluates the files of `alerts/rules`, every second, and tells the Alertmanager on this port.
+    pub(crate) rules: Option<u16>,
+    /// The external label `cluster`.
+    pub(crate) cluster: Option<&'static str>,
+    /// Sends all it has to the Prometheus on this port.
+    pub(crate) remote_write: Option<u16>,
+    /// Further flags.
+    pub(crate) flags: Vec<&'static str>,
+    /// What it remembers from before its start, as OpenMetrics.
+    pub(crate) history: String,
+}
 
 /// A running Prometheus.
 #[derive(Debug)]
 pub(crate) struct Prometheus {
     process: Process,
     port: u16,
-    _dir: TempDir,
+    setup: Setup,
+    flags: Vec<String>,
+    dir: TempDir,
 }
 
 impl Prometheus {
-    /// Starts one that scrapes each port every half second as the job of that name.
-    pub(crate) fn start(jobs: &[(&str, u16)]) -> Self {
-        let config = json!({
-            "global": {"scrape_interval": "500ms", "scrape_timeout": "500ms"},
-            "scrape_configs": jobs.iter().map(|(job, port)| json!({
-                "job_name": job,
-                "honor_labels": true,
-                "static_configs": [{"targets": [format!("127.0.0.1:{port}")]}],
-            })).collect::<Vec<_>>(),
-        });
-        Self::configured(&config, &[])
+    /// Starts one that scrapes each port as the job of that name, twice a second.
+    pub(crate) fn start(jobs: &[(&'static str, u16)]) -> Self {
+        Self::with(Setup {
+            jobs: jobs.iter().map(|(job, port)| (*job, vec![*port])).collect(),
+            ..Setup::default()
+        })
+    }
+
+    /// Starts one.
+    pub(crate) fn with(setup: Setup) -> Self {
+        let dir = temporary_directory();
+        remember(dir.path(), &setup.history);
+        let flags: Vec<String> = setup.flags.iter().map(|flag| (*flag).to_owned()).collect();
+        let config = config_of(&setup);
+        Self::launch(dir, &config, flags, setup)
     }
 
     /// Starts one with a configuration and flags of its own.
     pub(crate) fn configured(config: &Value, flags: &[&str]) -> Self {
-        let dir = temporary_directory();
-        let config_file = dir.path().join("prometheus.yml");
-        fs::write(&config_file, config.to_string()).unwrap();
+        let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        Self::launch(temporary_directory(), config, flags, Setup::default())
+    }
+
+    fn launch(dir: TempDir, config: &Value, flags: Vec<String>, setup: Setup) -> Self {
+        fs::write(dir.path().join("prometheus.yml"), config.to_string()).unwrap();
         let port = free_port();
-        let mut process = Process::start(
-            "prometheus",
-            Command::new(parts::prometheus("prometheus"))
-                .arg(format!("--config.file={}", config_file.display()))
-                .arg(format!(
-                    "--storage.tsdb.path={}",
-                    dir.path().join("data").display()
-                ))
-                .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-                .args(flags),
-            dir.path(),
-        );
+        let process = launch(dir.path(), port, &flags);
+        let mut prometheus = Self {
+            process,
+            port,
+            setup,
+            flags,
+            dir,
+        };
+        prometheus.await_ready();
+        prometheus
+    }
+
+    fn await_ready(&mut self) {
+        let port = self.port;
+        let process = &mut self.process;
         eventually("prometheus is ready", Duration::from_secs(30), || {
             process.check_alive();
             match http::get(port, "/-/ready", &[]) {
@@ -57,16 +87,27 @@ impl Prometheus {
                 _ => Err(process.log_tail()),
             }
         });
-        Self {
-            process,
-            port,
-            _dir: dir,
-        }
     }
 
     /// Its port.
     pub(crate) fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Ends it in good order and starts it again on what it stored.
+    pub(crate) fn restart(&mut self) {
+        self.process.terminate(Duration::from_secs(20));
+        self.process = launch(self.dir.path(), self.port, &self.flags);
+        self.await_ready();
+    }
+
+    /// Scrapes other ports from now on, under the first job's name.
+    pub(crate) fn retarget(&mut self, ports: &[u16]) {
+        self.setup.jobs[0].1 = ports.to_vec();
+        let config = config_of(&self.setup);
+        fs::write(self.dir.path().join("prometheus.yml"), config.to_string()).unwrap();
+        let answer = http::post(self.port, "/-/reload", "").unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text());
     }
 
     /// SIGKILL.
@@ -152,6 +193,69 @@ impl Prometheus {
             .map(str::to_owned)
             .collect()
     }
+}
+
+fn config_of(setup: &Setup) -> Value {
+    let targets = |ports: &[u16]| -> Vec<String> {
+        ports
+            .iter()
+            .map(|port| format!("127.0.0.1:{port}"))
+            .collect()
+    };
+    // Often enough for tests that do not wait long; the durations in the rules stay what they are.
+    let every = if setup.rules.is_some() { "1s" } else { "500ms" };
+    let mut config = json!({
+        "global": {"scrape_interval": every, "scrape_timeout": every, "evaluation_interval": "1s"},
+        "scrape_configs": setup.jobs.iter().map(|(job, ports)| json!({
+            "job_name": job,
+            "honor_labels": true,
+            "static_configs": [{"targets": targets(ports)}],
+        })).collect::<Vec<_>>(),
+    });
+    if let Some(cluster) = setup.cluster {
+        config["global"]["external_labels"] = json!({"cluster": cluster});
+    }
+    if let Some(alertmanager) = setup.rules {
+        config["rule_files"] = json!([repository("alerts/rules/*.yaml")]);
+        let targets = targets(&[alertmanager]);
+        config["alerting"] = json!({"alertmanagers": [{"static_configs": [{"targets": targets}]}]});
+    }
+    if let Some(port) = setup.remote_write {
+        let url = format!("http://127.0.0.1:{port}/api/v1/write");
+        config["remote_write"] =
+            json!([{"url": url, "queue_config": {"batch_send_deadline": "500ms"}}]);
+    }
+    config
+}
+
+/// Writes blocks that a Prometheus in `dir` will find.
+fn remember(dir: &Path, history: &str) {
+    if history.is_empty() {
+        return;
+    }
+    let file = dir.join("history.txt");
+    fs::write(&file, format!("{history}# EOF\n")).unwrap();
+    let done = run(
+        Command::new(parts::prometheus("promtool"))
+            .args(["tsdb", "create-blocks-from", "openmetrics"])
+            .args([&file, &dir.join("data")]),
+        "",
+    );
+    assert_eq!(done.code, 0, "{done:?}");
+}
+
+fn launch(dir: &Path, port: u16, flags: &[String]) -> Process {
+    let file = |flag: &str, name: &str| format!("{flag}={}", dir.join(name).display());
+    Process::start(
+        "prometheus",
+        Command::new(parts::prometheus("prometheus"))
+            .arg(file("--config.file", "prometheus.yml"))
+            .arg(file("--storage.tsdb.path", "data"))
+            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+            .arg("--web.enable-lifecycle")
+            .args(flags),
+        dir,
+    )
 }
 
 /// `promtool check metrics` of an exposition.
