@@ -4,7 +4,7 @@ CARGO ?= cargo
 # The tests start several servers of 300 MB each and measure times, so they take turns.
 E2E_ARGS ?= --test-threads=1
 
-.PHONY: help check fmt fmt-check lint test doc e2e sdk drawings parts demo tour bench release size clean-parts
+.PHONY: help check fmt fmt-check lint test doc e2e sdk drawings parts soak demo tour bench release size clean-parts
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,8 @@ sdk: ## does Grafana's own model know every key of the dashboards? (Python with 
 drawings: ## draw the dashboards with the demo's data into target/drawings (Python, Prometheus, Chromium)
 	$(CARGO) build --locked
 	tests/dashboards/draw.sh target/drawings
+soak: parts ## 22 minutes of changes and dying servers; RBAC_EXPORTER_SOAK_SECONDS, _RATE and _DISTURBANCES change that
+	$(CARGO) test --locked --test e2e -- --ignored --show-output soak::
 
 demo: ## serve the demo cluster on :7222
 	$(CARGO) run --locked --release -- --source.manifests deploy/demo

@@ -34,5 +34,7 @@ mod scraped;
 mod servers;
 /// Since when a subject holds its priority, by the times of real objects.
 mod since;
+/// Changes without end, and servers that die under them.
+mod soak;
 /// What one sees, from a grant to its end: `make tour`.
 mod tour;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use http_body_util::BodyExt;
 use hyper::Request;
@@ -10,6 +11,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
+use tokio::time::timeout;
 
 /// An answer of 400 and more, or why a good one is of no use.
 #[derive(Debug)]
@@ -27,6 +29,12 @@ impl fmt::Display for Refusal {
         write!(f, "{}: {message}", self.status)
     }
 }
+
+/// What the server said.
+pub(crate) type Outcome = Result<Value, Refusal>;
+
+/// For one answer, by a server that may be about to die.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A client.
 #[derive(Clone)]
@@ -96,7 +104,33 @@ impl Caller {
         self.send("PATCH", &path, "application/apply-patch+yaml", object)
     }
 
-    fn send(&self, method: &str, path: &str, media: &str, body: &Value) -> Result<Value, Refusal> {
+    /// POST, or why there was no answer.
+    pub(crate) fn try_post(&self, path: &str, body: &Value) -> Result<Outcome, String> {
+        self.try_send("POST", path, "application/json", body)
+    }
+
+    /// PATCH with a merge patch, or why there was no answer.
+    pub(crate) fn try_merge(&self, path: &str, patch: &Value) -> Result<Outcome, String> {
+        self.try_send("PATCH", path, "application/merge-patch+json", patch)
+    }
+
+    /// DELETE, or why there was no answer.
+    pub(crate) fn try_delete(&self, path: &str) -> Result<Outcome, String> {
+        self.try_send("DELETE", path, "application/json", &Value::Null)
+    }
+
+    fn send(&self, method: &str, path: &str, media: &str, body: &Value) -> Outcome {
+        self.try_send(method, path, media, body)
+            .unwrap_or_else(|e| panic!("the server answers: {e}"))
+    }
+
+    fn try_send(
+        &self,
+        method: &str,
+        path: &str,
+        media: &str,
+        body: &Value,
+    ) -> Result<Outcome, String> {
         let mut request = Request::builder()
             .method(method)
             .uri(path)
@@ -109,19 +143,22 @@ impl Caller {
             body => body.to_string().into_bytes(),
         };
         let request = request.body(Body::from(body)).expect("a valid request");
-        let (status, body) = runtime().block_on(async {
-            let answer = self.client.send(request).await.expect("the server answers");
+        let asking = async {
+            let answer = self.client.send(request).await.map_err(|e| e.to_string())?;
             let status = answer.status().as_u16();
-            let body = answer.into_body().collect().await.expect("to the end");
-            (status, body.to_bytes())
-        });
+            let body = answer.into_body().collect().await;
+            Ok((status, body.map_err(|e| e.to_string())?.to_bytes()))
+        };
+        let answered = runtime().block_on(async { timeout(PATIENCE, asking).await });
+        let (status, body) =
+            answered.unwrap_or_else(|_| Err(format!("no answer in {PATIENCE:?}")))?;
         let body: Value = serde_json::from_slice(&body)
             .unwrap_or_else(|_| json!({"message": String::from_utf8_lossy(&body)}));
         if status < 400 {
-            return Ok(body);
+            return Ok(Ok(body));
         }
         let message = body["message"].as_str().unwrap_or_default().to_owned();
-        Err(Refusal { status, message })
+        Ok(Err(Refusal { status, message }))
     }
 }
 

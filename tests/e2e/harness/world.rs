@@ -4,11 +4,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -39,8 +42,9 @@ pub(crate) struct World {
     // Servers are dropped before the directory they write to.
     controllers: Option<Process>,
     api: Option<Process>,
-    _etcd: Process,
+    etcd: Option<Process>,
     etcd_port: u16,
+    etcd_peer_port: u16,
     port: u16,
     admin_kubeconfig: PathBuf,
     release: Release,
@@ -82,8 +86,7 @@ impl World {
 
     fn new(release: Release, installed: bool) -> Self {
         let dir = temporary_directory();
-        let (etcd_port, port) = (free_port(), free_port());
-        let etcd = start_etcd(dir.path(), etcd_port);
+        let (etcd_port, etcd_peer_port, port) = (free_port(), free_port(), free_port());
         let accounts = KeyPair::generate().expect("a key can be made");
         fs::write(dir.path().join("accounts.key"), accounts.serialize_pem()).unwrap();
         fs::write(dir.path().join("accounts.pub"), accounts.public_key_pem()).unwrap();
@@ -96,14 +99,16 @@ impl World {
         let mut world = Self {
             controllers: None,
             api: None,
-            _etcd: etcd,
+            etcd: None,
             etcd_port,
+            etcd_peer_port,
             port,
             admin_kubeconfig: dir.path().join("admin.kubeconfig"),
             release,
             installed,
             dir,
         };
+        world.start_etcd();
         world.start_api_server();
         world
     }
@@ -178,6 +183,64 @@ impl World {
     /// `kill -9` of the API server; etcd goes on.
     pub(crate) fn kill_api_server(&mut self) {
         self.api.take().expect("the API server runs").kill();
+    }
+
+    /// Starts etcd, on the same ports and the same data as before.
+    pub(crate) fn start_etcd(&mut self) {
+        let client = format!("http://127.0.0.1:{}", self.etcd_port);
+        let peer = format!("http://127.0.0.1:{}", self.etcd_peer_port);
+        let etcd = Process::start(
+            "etcd",
+            Command::new(parts::kubernetes("etcd"))
+                .arg(format!("--data-dir={}", self.etcd_data().display()))
+                .arg("--unsafe-no-fsync")
+                .arg(format!("--listen-client-urls={client}"))
+                .arg(format!("--advertise-client-urls={client}"))
+                .arg(format!("--listen-peer-urls={peer}"))
+                .arg(format!("--initial-advertise-peer-urls={peer}"))
+                .arg(format!("--initial-cluster=default={peer}"))
+                .arg("--log-level=warn"),
+            self.dir.path(),
+        );
+        self.etcd = Some(etcd);
+    }
+
+    /// `kill -9` of etcd.
+    pub(crate) fn kill_etcd(&mut self) {
+        self.etcd.take().expect("etcd runs").kill();
+    }
+
+    /// Keeps a copy of what etcd holds, which must not run meanwhile.
+    pub(crate) fn back_up_etcd(&self, name: &str) {
+        assert!(self.etcd.is_none(), "etcd writes to what is copied");
+        copy_directory(&self.etcd_data(), &self.path().join(name));
+    }
+
+    /// Puts a copy in the place of what etcd holds, as who restores a backup does.
+    pub(crate) fn restore_etcd(&self, name: &str) {
+        assert!(self.etcd.is_none(), "etcd reads what is replaced");
+        fs::remove_dir_all(self.etcd_data()).unwrap();
+        copy_directory(&self.path().join(name), &self.etcd_data());
+    }
+
+    /// Forgets what happened, as etcd does every five minutes at the API server's request: nobody can
+    /// watch from a revision before now.
+    pub(crate) fn compact_etcd(&self) {
+        let ask = |path: &str, body: &Value| -> Value {
+            let answer = http::post(self.etcd_port, path, &body.to_string()).unwrap();
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            serde_json::from_slice(&answer.body).unwrap()
+        };
+        let now = ask("/v3/kv/range", &json!({"key": BASE64.encode("/")}));
+        let revision = &now["header"]["revision"];
+        ask(
+            "/v3/kv/compaction",
+            &json!({"revision": revision, "physical": true}),
+        );
+    }
+
+    fn etcd_data(&self) -> PathBuf {
+        self.path().join("etcd")
     }
 
     fn start_controllers(&mut self) {
@@ -299,6 +362,26 @@ impl World {
         self.account_kubeconfig("rbac-exporter", "rbac-exporter", port)
     }
 
+    /// Forgets the server's certificate, so that its next start makes another one of another authority.
+    pub(crate) fn forget_certificate(&self) {
+        fs::remove_dir_all(self.path().join("certificates")).unwrap();
+    }
+
+    /// A certificate and key of a user, signed by the authority that the server believes, until a time.
+    pub(crate) fn issue(&self, user: &str, until: SystemTime) -> (String, String) {
+        let file = |name: &str| fs::read_to_string(self.path().join(name)).unwrap();
+        let key = KeyPair::from_pem(&file("authority.key")).unwrap();
+        let authority = Issuer::new(authority_params(), key);
+        let own = KeyPair::generate().expect("a key can be made");
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, user);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.not_before = (SystemTime::now() - Duration::from_secs(60)).into();
+        params.not_after = until.into();
+        let certificate = params.signed_by(&own, &authority).unwrap();
+        (certificate.pem(), own.serialize_pem())
+    }
+
     /// The port of the API server.
     pub(crate) fn port(&self) -> u16 {
         self.port
@@ -330,6 +413,13 @@ impl World {
         self.caller(&json!({"token": ADMIN_TOKEN}))
     }
 
+    /// A kubeconfig with a user entry, written to a file of this name.
+    pub(crate) fn kubeconfig_file(&self, name: &str, port: u16, user: &Value) -> PathBuf {
+        let path = self.path().join(name);
+        fs::write(&path, self.kubeconfig(port, user).to_string()).unwrap();
+        path
+    }
+
     /// A client with the credentials of a kubeconfig's user entry and no others.
     pub(crate) fn caller(&self, user: &Value) -> Caller {
         Caller::new(self.kubeconfig(self.port, user))
@@ -355,34 +445,36 @@ impl World {
     }
 }
 
-fn start_etcd(dir: &Path, client_port: u16) -> Process {
-    let client = format!("http://127.0.0.1:{client_port}");
-    let peer = format!("http://127.0.0.1:{}", free_port());
-    Process::start(
-        "etcd",
-        Command::new(parts::kubernetes("etcd"))
-            .arg(format!("--data-dir={}", dir.join("etcd").display()))
-            .arg("--unsafe-no-fsync")
-            .arg(format!("--listen-client-urls={client}"))
-            .arg(format!("--advertise-client-urls={client}"))
-            .arg(format!("--listen-peer-urls={peer}"))
-            .arg(format!("--initial-advertise-peer-urls={peer}"))
-            .arg(format!("--initial-cluster=default={peer}"))
-            .arg("--log-level=warn"),
-        dir,
-    )
+fn copy_directory(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let place = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_directory(&entry.path(), &place);
+        } else {
+            fs::copy(entry.path(), place).unwrap();
+        }
+    }
 }
 
-/// The authority that signs client certificates: `authority.crt` and `authority.key`.
-fn write_authority(dir: &Path) {
-    let key = KeyPair::generate().expect("a key can be made");
+/// The authority that signs client certificates.
+fn authority_params() -> CertificateParams {
     let mut params = CertificateParams::default();
     params
         .distinguished_name
         .push(DnType::CommonName, "authority of a throw-away server");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-    let certificate = params.self_signed(&key).expect("it can be signed");
+    params
+}
+
+/// `authority.crt` and `authority.key`.
+fn write_authority(dir: &Path) {
+    let key = KeyPair::generate().expect("a key can be made");
+    let certificate = authority_params()
+        .self_signed(&key)
+        .expect("it can be signed");
     fs::write(dir.join("authority.crt"), certificate.pem()).unwrap();
     fs::write(dir.join("authority.key"), key.serialize_pem()).unwrap();
 }
