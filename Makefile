@@ -39,6 +39,7 @@ sdk: ## does Grafana's own model know every key of the dashboards? (Python with 
 drawings: ## draw the dashboards with the demo's data into target/drawings (Python, Prometheus, Chromium)
 	$(CARGO) build --locked
 	tests/dashboards/draw.sh target/drawings
+
 soak: parts ## 22 minutes of changes and dying servers; RBAC_EXPORTER_SOAK_SECONDS, _RATE and _DISTURBANCES change that
 	$(CARGO) test --locked --test e2e -- --ignored --show-output soak::
 

@@ -86,6 +86,9 @@ pub struct SourceArgs {
     /// Context of the kubeconfig to use.
     #[arg(long = "kube.context", value_name = "NAME", global = true)]
     pub context: Option<String>,
+    /// Do without a resource of the cluster; only pods can be. Whatever leads through a pod is assumed
+    #[arg(long = "allow-partial", value_name = "RESOURCE", global = true, value_parser = partial)]
+    pub allow_partial: Option<Partial>,
     /// Server version that manifests are judged for; it decides the default roles too.
     #[arg(
         long = "kubernetes.version", value_name = "MAJOR.MINOR", global = true,
@@ -107,6 +110,23 @@ pub struct ConfigArgs {
     /// KubiScan's risky_roles.yaml or an edited copy, whose rules are added; repeatable.
     #[arg(long = "config.kubiscan-template", value_name = "PATH", global = true)]
     pub templates: Vec<PathBuf>,
+}
+
+/// What `--allow-partial` leaves out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Partial {
+    /// Pods are neither listed nor watched.
+    Pods,
+}
+
+fn partial(text: &str) -> Result<Partial, String> {
+    match text {
+        "pods" => Ok(Partial::Pods),
+        _ => Err(
+            "only pods can be left out; without anything else the judgement would be too low"
+                .into(),
+        ),
+    }
 }
 
 /// `--web.*`, before or behind `serve`. Not global, so that the help of the other commands is free of

@@ -8,6 +8,7 @@ use super::report::{
     Report, Summary, binding_entry, pod_entry, role_entry, subject_entry, subject_of,
 };
 use super::rules::RuleEntry;
+use crate::clock;
 use crate::ledger::{
     BindingFilter, Filter, Ledger, Listed, Order, PodFilter, PodHas, RoleFilter, Slice, Snapshot,
     SubjectFilter,
@@ -89,7 +90,7 @@ pub(super) fn unavailable(snapshot: &Snapshot) -> Reply {
         resources: states
             .map(|(resource, watch, objects, _)| ResourceState {
                 resource: resource.plural(),
-                state: watch.word(),
+                state: watch.word(clock::now()),
                 objects: *objects,
                 fault: watch.fault.clone(),
             })

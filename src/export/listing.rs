@@ -53,7 +53,11 @@ impl Report {
             "Judged as Kubernetes {}: {}, {}, {}, {}\n",
             self.kubernetes_version,
             number(subjects, "subject"),
-            number(pods, "pod"),
+            if self.without_pods {
+                "pods left out".to_owned()
+            } else {
+                number(pods, "pod")
+            },
             number(roles, "role"),
             number(bindings, "binding"),
         );
@@ -63,7 +67,9 @@ impl Report {
             let _ = writeln!(out, "Not judged: {}", printable(&skipped.join(", ")));
         }
         levels(&mut out, look, "Subjects", &self.summary.subjects);
-        levels(&mut out, look, "Pods", &self.summary.pods);
+        if !self.without_pods {
+            levels(&mut out, look, "Pods", &self.summary.pods);
+        }
         out.push_str("Numbers are open; (+n) are accepted or come with every cluster.\n");
         let (noun, of, rows) = self.rows(listing);
         if listing.filtered {

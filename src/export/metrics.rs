@@ -473,42 +473,9 @@ impl JudgementCollector {
             .iter()
             .try_for_each(|(name, block)| fill(name, block))
     }
-}
 
-/// Users and groups have no namespace, accounts have one.
-fn kind_can_be_in(kind: usize, namespace: &str) -> bool {
-    (kind == 1) != namespace.is_empty()
-}
-
-impl Collector for JudgementCollector {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result {
-        let e = &mut encoder;
-        family(e, &SUBJECTS, |s| {
-            self.each(|ns, b| {
-                for (kind, name) in SUBJECT_KINDS.iter().enumerate() {
-                    if b.subjects[kind] > 0 || kind_can_be_in(kind, ns) {
-                        s.put(&[ns, name], u64::from(b.subjects[kind]))?;
-                    }
-                }
-                Ok(())
-            })
-        })?;
-        family(e, &RISKY_SUBJECTS, |s| {
-            self.each(|ns, b| {
-                for (kind, name) in SUBJECT_KINDS.iter().enumerate() {
-                    let zero = zero(kind_can_be_in(kind, ns));
-                    s.levels(&[ns, name], &b.risky_subjects[kind], zero, false)?;
-                }
-                Ok(())
-            })
-        })?;
-        family(e, &SINCE, |s| {
-            self.0.judged.subjects.iter().try_for_each(|(ns, d)| {
-                let kind = SUBJECT_KINDS[d.kind];
-                let values = [ns, kind, &*d.name, d.priority.as_str(), d.status.as_str()];
-                s.put(&values, u64::from(d.since))
-            })
-        })?;
+    /// What is counted in pods, or by whether there is one.
+    fn pods(&self, e: &mut DescriptorEncoder<'_>) -> Result {
         family(e, &PODS, |s| {
             self.each(|ns, b| s.put(&[ns], u64::from(b.pods)))
         })?;
@@ -546,6 +513,49 @@ impl Collector for JudgementCollector {
                 Ok(())
             })
         })?;
+        family(e, &IDLE_ACCOUNTS, |s| {
+            self.each(|ns, b| s.levels(&[ns], &b.idle_accounts, zero(ns.is_empty()), false))
+        })
+    }
+}
+
+/// Users and groups have no namespace, accounts have one.
+fn kind_can_be_in(kind: usize, namespace: &str) -> bool {
+    (kind == 1) != namespace.is_empty()
+}
+
+impl Collector for JudgementCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result {
+        let e = &mut encoder;
+        family(e, &SUBJECTS, |s| {
+            self.each(|ns, b| {
+                for (kind, name) in SUBJECT_KINDS.iter().enumerate() {
+                    if b.subjects[kind] > 0 || kind_can_be_in(kind, ns) {
+                        s.put(&[ns, name], u64::from(b.subjects[kind]))?;
+                    }
+                }
+                Ok(())
+            })
+        })?;
+        family(e, &RISKY_SUBJECTS, |s| {
+            self.each(|ns, b| {
+                for (kind, name) in SUBJECT_KINDS.iter().enumerate() {
+                    let zero = zero(kind_can_be_in(kind, ns));
+                    s.levels(&[ns, name], &b.risky_subjects[kind], zero, false)?;
+                }
+                Ok(())
+            })
+        })?;
+        family(e, &SINCE, |s| {
+            self.0.judged.subjects.iter().try_for_each(|(ns, d)| {
+                let kind = SUBJECT_KINDS[d.kind];
+                let values = [ns, kind, &*d.name, d.priority.as_str(), d.status.as_str()];
+                s.put(&values, u64::from(d.since))
+            })
+        })?;
+        if !self.0.without_pods {
+            self.pods(e)?;
+        }
         family(e, &WILDCARD_RULES, |s| {
             self.each(|ns, b| {
                 for (kind, name) in ROLE_KINDS.iter().enumerate() {
@@ -596,9 +606,6 @@ impl Collector for JudgementCollector {
                 }
                 Ok(())
             })
-        })?;
-        family(e, &IDLE_ACCOUNTS, |s| {
-            self.each(|ns, b| s.levels(&[ns], &b.idle_accounts, zero(ns.is_empty()), false))
         })?;
         family(e, &RULE_SUBJECTS, |s| {
             self.0.judged.rules.iter().try_for_each(|r| {

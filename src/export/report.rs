@@ -4,7 +4,7 @@ use crate::ledger::{
     self, BindingView, ByLevel, Grant, Ledger, PathStep, PodView, Problem, RoleView, Severity,
     SubjectView, TokenSource,
 };
-use crate::object::{SERVICE_ACCOUNT_USER_PREFIX, SecretSource, Spelling, Subject};
+use crate::object::{Resource, SERVICE_ACCOUNT_USER_PREFIX, SecretSource, Spelling, Subject};
 use crate::risk::{Priority, Status};
 use serde::ser::SerializeStruct as _;
 use serde::{Serialize, Serializer};
@@ -40,6 +40,9 @@ pub struct Report {
     /// How many subjects, pods, roles and bindings there are, whatever a filter leaves.
     #[serde(skip)]
     pub totals: [usize; 4],
+    /// Pods were left out, so that there are none means nothing.
+    #[serde(skip)]
+    pub without_pods: bool,
 }
 
 /// What of the arrays is wanted. The summary and the problems are always those of the whole.
@@ -606,6 +609,7 @@ impl Report {
             pods,
             roles,
             bindings,
+            without_pods: ledger.watched().all(|r| r != Resource::Pods),
         }
     }
 

@@ -7,7 +7,8 @@ use super::negotiate::{accepts_gzip, exposition};
 use super::page;
 use super::render::Renderer;
 use crate::clock;
-use crate::ledger::{Ledger, Snapshot};
+use crate::ledger::{Ledger, Snapshot, WatchState};
+use crate::object::Resource;
 use arc_swap::ArcSwap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -68,6 +69,7 @@ impl Pages {
     /// The state of every resource, one a line.
     fn states(snapshot: &Snapshot) -> String {
         let mut out = String::new();
+        let now = clock::now();
         for (resource, watch, objects, _) in &snapshot.watches {
             let fault = watch
                 .fault
@@ -79,8 +81,16 @@ impl Pages {
                 out,
                 "{}: {}, {objects} objects{fault}",
                 resource.plural(),
-                watch.word()
+                watch.word(now)
             );
+        }
+        let hopeless =
+            |(resource, watch, ..): &(Resource, WatchState, u64, u64)| watch.hopeless(*resource);
+        if let Some(why) = snapshot.watches.iter().find_map(hopeless) {
+            let _ = writeln!(out, "{}", super::report::printable(&why));
+        }
+        if snapshot.without_pods {
+            out.push_str("pods: left out (--allow-partial pods)\n");
         }
         out
     }

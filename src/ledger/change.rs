@@ -57,6 +57,9 @@ pub enum Change {
 pub enum WatchEvent {
     /// The server was heard from: an event, a bookmark, an opened watch, a page of a list.
     Activity,
+    /// Everything was listed, but may not be watched: it was heard from, and what is known grows old all
+    /// the same.
+    Polled,
     /// An event (added, modified, deleted) arrived.
     Event,
     /// The watch was opened anew after it ended, for whatever reason.

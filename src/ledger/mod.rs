@@ -80,6 +80,9 @@ pub struct Settings {
     /// For this long after the last live pod of an account has gone, edges through pods still lead to
     /// it, so that priorities do not flap with every rollout. Seconds.
     pub pod_grace: i64,
+    /// Pods are not read at all (`--allow-partial pods`, contract §7): nothing is said of them, and an
+    /// edge that needs a pod, or the account of one, is taken to be there.
+    pub without_pods: bool,
 }
 
 impl Settings {
@@ -101,9 +104,14 @@ impl Settings {
             version,
             audiences: vec![Settings::DEFAULT_AUDIENCE.to_owned()],
             pod_grace: 0,
+            without_pods: false,
         }
     }
 }
+
+/// The problem that a judgement without pods always has.
+const WITHOUT_PODS: &str = "pods are left out (--allow-partial pods): nothing is said of them, and \
+     whatever may lead through a pod or its account is assumed to";
 
 /// A set of row numbers or names, most of them waiting to be settled.
 type Dirty<T> = std::collections::HashSet<T, foldhash::fast::RandomState>;
@@ -251,6 +259,18 @@ impl Ledger {
     /// What could not be read or understood: of manifests, and objects and resources of a cluster.
     pub fn problems(&self) -> Vec<Problem> {
         let mut out = self.problems.clone();
+        if self.settings.without_pods {
+            out.push(Problem {
+                severity: Severity::Error,
+                file: None,
+                document: None,
+                line: None,
+                kind: Some(Resource::Pods.kind().to_owned()),
+                namespace: None,
+                name: None,
+                message: WITHOUT_PODS.to_owned(),
+            });
+        }
         for (resource, watch) in Resource::ALL.into_iter().zip(&self.watches) {
             let problem = |namespace: &str, name: &str, message: String| Problem {
                 severity: Severity::Error,
@@ -284,14 +304,23 @@ impl Ledger {
         &self.watches[resource as usize]
     }
 
-    /// Every resource has synced once.
+    /// The resources that the source is to bring.
+    pub fn watched(&self) -> impl Iterator<Item = Resource> {
+        let without_pods = self.settings.without_pods;
+        Resource::ALL
+            .into_iter()
+            .filter(move |r| !(without_pods && *r == Resource::Pods))
+    }
+
+    /// Every watched resource has synced once.
     pub fn synced(&self) -> bool {
-        self.watches.iter().all(|w| w.synced)
+        self.watched().all(|r| self.watch(r).synced)
     }
 
     /// Everything was read and decoded.
     pub fn complete(&self) -> bool {
         self.synced()
+            && !self.settings.without_pods
             && self
                 .watches
                 .iter()

@@ -189,6 +189,22 @@ pub(crate) enum ToKey {
     ReaimOf(Sym, Sym),
 }
 
+impl ToKey {
+    /// The same edge when nothing is known of pods: whatever a pod may carry it does, and whichever
+    /// account a pod would need is there. Contains every set that it stands for.
+    pub(crate) fn without_pods(self) -> ToKey {
+        match self {
+            ToKey::Accounts(s)
+            | ToKey::PodTokens(s)
+            | ToKey::PodTokensOf(s, _)
+            | ToKey::NodeTokens(s, _)
+            | ToKey::OwnNodeTokens(s) => ToKey::Identities(s),
+            ToKey::Account(s, n) => ToKey::Identity(s, n),
+            to => to,
+        }
+    }
+}
+
 /// A subject.
 #[derive(Clone, Debug)]
 pub(crate) struct SubjectRow {

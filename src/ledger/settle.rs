@@ -858,10 +858,11 @@ impl Ledger {
             *best = (*best).max(f.priority);
         }
         let rules: Box<[(RuleId, Priority)]> = rules.into_iter().collect();
+        let without_pods = self.settings.without_pods;
         let edges: Box<[EdgeRow]> = judged
             .edges
             .iter()
-            .filter_map(|e| edge_row(e, |name| Some(self.names.intern(name))))
+            .filter_map(|e| edge_row(e, without_pods, |name| Some(self.names.intern(name))))
             .collect();
         // up before down, so that a subject that goes on naming Group system:masters never lets it go
         self.name_masters(&edges, true);
@@ -1155,7 +1156,8 @@ impl Ledger {
                         out.extend(owners.into_iter().filter_map(|o| account(ns, o)));
                     } else if !owners.is_empty() {
                         let here = self.subjects.in_namespace(ns);
-                        out.extend(here.filter(|(_, r)| r.exists).map(|(id, _)| id));
+                        let there = |exists: bool| exists || self.settings.without_pods;
+                        out.extend(here.filter(|(_, r)| there(r.exists)).map(|(id, _)| id));
                     }
                 }
             }
@@ -1168,24 +1170,32 @@ impl Ledger {
 }
 
 /// The row of an edge; `None` when `sym` does not know one of its names.
-pub(super) fn edge_row(edge: &Edge, mut sym: impl FnMut(&str) -> Option<Sym>) -> Option<EdgeRow> {
+pub(super) fn edge_row(
+    edge: &Edge,
+    without_pods: bool,
+    mut sym: impl FnMut(&str) -> Option<Sym>,
+) -> Option<EdgeRow> {
     let gate = match &edge.gate {
-        Some(gate) => Some(target(gate, &mut sym)?),
+        Some(gate) => Some(target(gate, without_pods, &mut sym)?),
         None => None,
     };
     Some(EdgeRow {
         rule: edge.rule,
         cap: edge.cap,
         scope: scope_sym(&edge.scope, &mut sym)?,
-        to: target(&edge.to, &mut sym)?,
+        to: target(&edge.to, without_pods, &mut sym)?,
         gate,
     })
 }
 
 /// Whom an edge leads to; `None` when `sym` does not know one of the names.
-pub(super) fn target(to: &To, sym: &mut impl FnMut(&str) -> Option<Sym>) -> Option<ToKey> {
+pub(super) fn target(
+    to: &To,
+    without_pods: bool,
+    sym: &mut impl FnMut(&str) -> Option<Sym>,
+) -> Option<ToKey> {
     let mut scope = |s: &Scope| scope_sym(s, sym);
-    Some(match to {
+    let to = match to {
         To::Accounts(s) => ToKey::Accounts(scope(s)?),
         To::PodTokens(s) => ToKey::PodTokens(scope(s)?),
         To::Identities(s) => ToKey::Identities(scope(s)?),
@@ -1200,7 +1210,8 @@ pub(super) fn target(to: &To, sym: &mut impl FnMut(&str) -> Option<Sym>) -> Opti
         To::ReaimOf(s, n) => ToKey::ReaimOf(scope(s)?, sym(n)?),
         To::User(n) => ToKey::User(sym(n)?),
         To::Group(n) => ToKey::Group(sym(n)?),
-    })
+    };
+    Some(if without_pods { to.without_pods() } else { to })
 }
 
 fn scope_sym(scope: &Scope, sym: &mut impl FnMut(&str) -> Option<Sym>) -> Option<Sym> {

@@ -296,7 +296,11 @@ fn open_since(
         .narrower
         .iter()
         .filter_map(|(edge, at, up_to)| {
-            Some((edge_row(edge, |n| ledger.names.get(n))?, *at, *up_to))
+            Some((
+                edge_row(edge, ledger.settings.without_pods, |n| ledger.names.get(n))?,
+                *at,
+                *up_to,
+            ))
         });
     let edges: Vec<(EdgeRow, Moment)> = held
         .chain(narrower)
@@ -381,9 +385,12 @@ fn by_ways(ledger: &Ledger, priority: Priority, without: Option<RowId>) -> Map<R
         }
         let held = row.edges.iter().copied().zip(ways.edges.iter().copied());
         // a name that nothing else has any more leads to nobody
-        let narrower = ways.narrower.iter().filter_map(|(edge, since, _)| {
-            Some((edge_row(edge, |n| ledger.names.get(n))?, *since))
-        });
+        let without_pods = ledger.settings.without_pods;
+        let row_of = |edge| edge_row(edge, without_pods, |name| ledger.names.get(name));
+        let narrower = ways
+            .narrower
+            .iter()
+            .filter_map(|(edge, since, _)| Some((row_of(edge)?, *since)));
         for (edge, since) in held.chain(narrower) {
             if edge.cap < priority {
                 continue;

@@ -138,8 +138,10 @@ pub struct Snapshot {
     pub synced: bool,
     /// Everything was read and decoded.
     pub complete: bool,
-    /// Watches in the order of [`Resource::ALL`], each with its number of objects and of objects
-    /// without history (contract §5).
+    /// Pods are left out; families about them have no series.
+    pub without_pods: bool,
+    /// Watched resources in the order of [`Resource::ALL`], each with its number of objects and of
+    /// objects without history (contract §5).
     pub watches: Vec<(Resource, WatchState, u64, u64)>,
     /// Hash of the rules in force.
     pub ruleset: String,
@@ -649,8 +651,9 @@ impl Ledger {
             judged: self.last_judged.clone(),
             synced: self.synced(),
             complete: self.complete(),
-            watches: Resource::ALL
-                .into_iter()
+            without_pods: self.settings.without_pods,
+            watches: self
+                .watched()
                 .map(|r| {
                     let watch = self.watches[r as usize].clone();
                     (r, watch, self.count_of(r), self.without_history(r))

@@ -3,20 +3,19 @@
 use super::Failure;
 use crate::cli::Auth;
 use crate::export::door::{Answer, Door, Identity, Reviewer};
-use crate::source::cluster::{TokenOwner, may_get_path, owner_of_token};
-use kube::Client;
+use crate::source::cluster::{Access, TokenOwner, may_get_path, owner_of_token};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Makes it. `client` is that of the cluster that is watched, if one is.
+/// Makes it. `access` is that of the cluster that is watched, if one is.
 pub(super) fn door(
     file: Option<&Path>,
     auth: Option<Auth>,
-    client: Option<&Client>,
+    access: Option<&Access>,
 ) -> Result<Door, Failure> {
-    let reviewer: Option<Arc<dyn Reviewer>> = match (auth, client) {
+    let reviewer: Option<Arc<dyn Reviewer>> = match (auth, access) {
         (None | Some(Auth::None), _) => None,
-        (Some(Auth::Kubernetes), Some(client)) => Some(Arc::new(ApiServer(client.clone()))),
+        (Some(Auth::Kubernetes), Some(access)) => Some(Arc::new(ApiServer(access.clone()))),
         (Some(Auth::Kubernetes), None) => {
             return Err(Failure::Usage(
                 "--web.auth=kubernetes asks an API server, and with --source.manifests there is none; \
@@ -29,11 +28,11 @@ pub(super) fn door(
 }
 
 /// The API server that is watched answers for its users.
-struct ApiServer(Client);
+struct ApiServer(Access);
 
 impl Reviewer for ApiServer {
     fn who(&self, token: String) -> Answer<Option<Identity>> {
-        let client = self.0.clone();
+        let client = self.0.client();
         Box::pin(async move {
             let owner = owner_of_token(&client, &token).await?;
             Ok(owner.map(|owner| Identity {
@@ -46,7 +45,7 @@ impl Reviewer for ApiServer {
     }
 
     fn may(&self, who: Arc<Identity>, path: String) -> Answer<bool> {
-        let client = self.0.clone();
+        let client = self.0.client();
         Box::pin(async move {
             let owner = TokenOwner {
                 username: who.user.clone(),

@@ -92,6 +92,11 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
             "--source.manifests needs no cluster and --kube.context names one; leave one of them out".into(),
         ));
     }
+    if source.manifests.is_some() && source.allow_partial.is_some() {
+        return Err(Failure::Usage(
+            "--allow-partial is for clusters; manifests hold the pods they hold".into(),
+        ));
+    }
     match command.unwrap_or(Command::Serve(ServeArgs::default())) {
         Command::Serve(args) => serve::run(&source, args.or(serve)),
         Command::Scan(args) => scan::run(&source, &args),

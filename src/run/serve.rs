@@ -49,7 +49,7 @@ pub(super) fn run(source: &SourceArgs, args: ServeArgs) -> Result<Exit, Failure>
 /// Where changes come from.
 enum Feed {
     Manifests(Manifests),
-    Cluster(kube::Client),
+    Cluster(cluster::Access),
 }
 
 async fn serve(source: &SourceArgs, args: ServeArgs) -> Result<Exit, Failure> {
@@ -88,7 +88,9 @@ async fn serve(source: &SourceArgs, args: ServeArgs) -> Result<Exit, Failure> {
         .collect::<Result<Vec<_>, _>>()
         .map_err(|e| Failure::Usage(e.to_string()))?;
     let policy = details.over(config::policy(config));
-    let shared = Arc::new(Shared::new(world::configured(source, policy)));
+    let ledger = world::configured(source, policy);
+    let options = world::options(&ledger);
+    let shared = Arc::new(Shared::new(ledger));
     shared.work.reconfigured(clock::now());
     let (policies, decided) = mpsc::channel(1);
     let files = source.config.clone();
@@ -103,15 +105,20 @@ async fn serve(source: &SourceArgs, args: ServeArgs) -> Result<Exit, Failure> {
     let feed = match &source.manifests {
         Some(path) => Feed::Manifests(world::manifests(path)?),
         None => {
-            let connected = cluster::connect(source.context.as_deref()).await;
+            // a credential plugin may take any time, or never come back
+            let connected = tokio::select! {
+                connected = cluster::connect(source.context.as_deref()) => connected,
+                _ = terminate.recv() => return Ok(Exit::Done),
+                _ = interrupt.recv() => return Ok(Exit::Done),
+            };
             Feed::Cluster(connected.map_err(|e| Failure::Usage(e.to_string()))?)
         }
     };
-    let client = match &feed {
+    let access = match &feed {
         Feed::Manifests(_) => None,
-        Feed::Cluster(client) => Some(client),
+        Feed::Cluster(access) => Some(access),
     };
-    let door = Arc::new(super::door::door(web_config.as_deref(), auth, client)?);
+    let door = Arc::new(super::door::door(web_config.as_deref(), auth, access)?);
     let (changes, incoming) = mpsc::channel(world::QUEUE);
     let (running, shutdown) = watch::channel(false);
     let url = listeners
@@ -122,10 +129,9 @@ async fn serve(source: &SourceArgs, args: ServeArgs) -> Result<Exit, Failure> {
         Feed::Manifests(manifests) => {
             tokio::spawn(follow_manifests(manifests, changes, shutdown.clone()))
         }
-        Feed::Cluster(client) => {
-            let options = cluster::Options::default();
+        Feed::Cluster(access) => {
             let drivers =
-                cluster::Cluster::start(&client, slim::decode, &changes, &shutdown, options);
+                cluster::Cluster::start(&access, slim::decode, &changes, &shutdown, options);
             drop(changes);
             tokio::spawn(drivers.stopped())
         }

@@ -2,7 +2,7 @@
 
 use super::progress::Progress;
 use super::{Failure, config};
-use crate::cli::SourceArgs;
+use crate::cli::{Partial, SourceArgs};
 use crate::clock;
 use crate::export::listing::number;
 use crate::ledger::{Change, Ledger, ObjectRef, Policy, Settings, World};
@@ -38,10 +38,19 @@ pub(super) fn configured(source: &SourceArgs, policy: Policy) -> Ledger {
             let mut settings = Settings::new(World::Cluster, OLDEST);
             settings.audiences_of_own_token(cluster::own_audiences(source.context.as_deref()));
             settings.pod_grace = POD_GRACE;
+            settings.without_pods = source.allow_partial == Some(Partial::Pods);
             settings
         }
     };
     Ledger::new(policy, settings)
+}
+
+/// The drivers that feed the ledger.
+pub(super) fn options(ledger: &Ledger) -> cluster::Options {
+    cluster::Options {
+        resources: ledger.watched().collect(),
+        ..cluster::Options::default()
+    }
 }
 
 /// The manifests of `--source.manifests`.
@@ -138,13 +147,16 @@ async fn gather_cluster(
     mut ledger: Ledger,
     seen: &mut dyn FnMut(&Change),
 ) -> Result<Ledger, Failure> {
-    let client = cluster::connect(source.context.as_deref())
+    let access = cluster::connect(source.context.as_deref())
         .await
         .map_err(|e| Failure::Usage(e.to_string()))?;
     let (changes, mut incoming) = mpsc::channel(QUEUE);
     let (_running, shutdown) = watch::channel(false);
-    let options = cluster::Options::default();
-    let drivers = cluster::Cluster::start(&client, slim::decode, &changes, &shutdown, options);
+    let options = cluster::Options {
+        watch: false,
+        ..options(&ledger)
+    };
+    let drivers = cluster::Cluster::start(&access, slim::decode, &changes, &shutdown, options);
     drop(changes);
     let progress = Progress::start();
     let mut objects = 0usize;
@@ -158,15 +170,13 @@ async fn gather_cluster(
             objects += usize::from(matches!(change, Change::Upsert(_)));
             ledger.apply(change);
             progress.show(|| {
-                let all = Resource::ALL;
-                let done = all.into_iter().filter(|r| ledger.watch(*r).synced).count();
-                let words = format!(
-                    "{done} of {} resources listed, {objects} objects",
-                    all.len()
-                );
-                (done, all.len(), words)
+                let all = ledger.watched().count();
+                let done = ledger.watched().filter(|r| ledger.watch(*r).synced).count();
+                let words = format!("{done} of {all} resources listed, {objects} objects");
+                (done, all, words)
             });
-            if let Some(why) = forbidden(&ledger) {
+            let hopeless = |r| ledger.watch(r).hopeless(r);
+            if let Some(why) = ledger.watched().find_map(hopeless) {
                 return Err(Failure::World(why));
             }
             if ledger.synced() && version {
@@ -180,8 +190,8 @@ async fn gather_cluster(
     match outcome {
         Ok(outcome) => outcome?,
         Err(_) => {
-            let waiting: Vec<String> = Resource::ALL
-                .into_iter()
+            let waiting: Vec<String> = ledger
+                .watched()
                 .filter(|r| !ledger.watch(*r).synced)
                 .map(|r| {
                     let fault = ledger.watch(r).fault.clone();
@@ -201,16 +211,4 @@ async fn gather_cluster(
     }
     ledger.settle();
     Ok(ledger)
-}
-
-/// A resource that may not be listed: waiting would not help.
-fn forbidden(ledger: &Ledger) -> Option<String> {
-    let resource = Resource::ALL
-        .into_iter()
-        .find(|r| ledger.watch(*r).forbidden)?;
-    let why = ledger.watch(resource).fault.clone().unwrap_or_default();
-    Some(format!(
-        "{} may not be listed cluster-wide: {why}; bind the ClusterRole of deploy/manifests to this user",
-        resource.plural()
-    ))
 }

@@ -2,15 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::eventually;
-use crate::harness::exporter::Exporter;
+use crate::harness::exporter::{Exporter, run_on, scan};
 use crate::harness::exposition::Samples;
 use crate::harness::http;
-use crate::harness::relay::SlowRelay;
+use crate::harness::relay::{SlowRelay, start_proxy};
 use crate::harness::world::World;
 
 /// The resources that are watched, as the `resource` label names them.
@@ -58,6 +58,12 @@ fn populate(world: &World) {
             ],
         }));
     }
+    await_namespace(world);
+    world.apply(&json!({"apiVersion": "v1", "kind": "List", "items": items}));
+}
+
+/// Waits for the namespace `default`, which a new server makes in its own time.
+fn await_namespace(world: &World) {
     eventually("the namespace is there", Duration::from_secs(10), || {
         let answer = world.try_kubectl(&["get", "namespace", "default"], "");
         if answer.code == 0 {
@@ -66,7 +72,28 @@ fn populate(world: &World) {
             Err(answer.stderr)
         }
     });
-    world.apply(&json!({"apiVersion": "v1", "kind": "List", "items": items}));
+}
+
+/// Makes a user critical, waits until the exporter says so, and gives the time that took.
+fn sees_a_new_user(world: &World, exporter: &Exporter, name: &str, within: Duration) -> Duration {
+    let user = format!("--user={name}");
+    let create = [
+        "create",
+        "clusterrolebinding",
+        name,
+        "--clusterrole=cluster-admin",
+        &user,
+    ];
+    world.kubectl(&create, "");
+    let (_, took) = eventually("a new user is seen", within, || {
+        let samples = exporter.scrape();
+        let labels = [("kind", "User"), ("name", name), ("priority", "critical")];
+        let seen = samples.sum("rbac_risky_subject_since_timestamp_seconds", &labels);
+        (seen > 0.0)
+            .then_some(())
+            .ok_or_else(|| "not yet".to_owned())
+    });
+    took
 }
 
 fn risky_users(samples: &Samples) -> f64 {
@@ -236,4 +263,218 @@ fn a_termination_is_obeyed_before_and_after_the_first_list() {
         }
     });
     assert_eq!(waiting.process().terminate(within).code(), Some(0));
+}
+
+/// The server forgot what happened while nobody could watch: everything is listed anew, and what went
+/// away meanwhile is gone.
+#[test]
+fn what_was_compacted_meanwhile_is_listed_anew() {
+    let mut world = World::bare();
+    populate(&world);
+    let mut exporter = Exporter::watch(&world.exporter_kubeconfig(world.port()));
+    assert_eq!(risky_users(&exporter.scrape()), 20.0);
+    // It sleeps through everything.
+    exporter.process().signal("STOP");
+    // So that the new server's history begins after what it has seen.
+    world.kubectl(&["create", "namespace", "later"], "");
+    world.kill_api_server();
+    world.start_api_server();
+    world.kubectl(&["delete", "rolebinding", "worker-7", "-n", "default"], "");
+    world.compact_etcd();
+    exporter.process().signal("CONT");
+    let (_, took) = eventually("what is gone is gone", Duration::from_secs(60), || {
+        let have = risky_users(&exporter.scrape());
+        (have == 19.0)
+            .then_some(())
+            .ok_or(format!("{have} risky users"))
+    });
+    let expired = [("reason", "expired")];
+    let told = exporter
+        .scrape()
+        .sum("rbac_exporter_watch_errors_total", &expired);
+    println!("compacted: right {took:.1?} after it woke up, {told} watches answered 410");
+    assert!(told >= 1.0, "nobody noticed that it was");
+    assert_eq!(
+        scan(&world.exporter_kubeconfig(world.port()))["subjects"],
+        exporter.report()["subjects"]
+    );
+}
+
+/// A client certificate that runs out and is replaced on disk, a server that comes back with another
+/// authority, and an account that is made again, so that its tokens are others.
+#[test]
+fn rotated_credentials_are_taken_up_without_a_restart() {
+    let mut world = World::installed();
+    let within = Duration::from_secs(60);
+    let first_ends = SystemTime::now() + Duration::from_secs(20);
+    let place = |name: &str| world.path().join(name);
+    let (certificate, key) = (place("exporter.crt"), place("exporter.key"));
+    let user = json!({"client-certificate": certificate, "client-key": key});
+    let issue = |world: &World, until: SystemTime| {
+        let pair = world.issue("exporter", until);
+        std::fs::write(&certificate, pair.0).unwrap();
+        std::fs::write(&key, pair.1).unwrap();
+    };
+    issue(&world, first_ends);
+    world.exporter_kubeconfig(world.port());
+    let bind = [
+        "create",
+        "clusterrolebinding",
+        "exporter",
+        "--clusterrole=rbac-exporter",
+        "--user=exporter",
+    ];
+    world.kubectl(&bind, "");
+    let kubeconfig = world.kubeconfig_file("certificate.kubeconfig", world.port(), &user);
+    let exporter = Exporter::watch(&kubeconfig);
+
+    // The old one runs out while the streams that it opened go on; they end with the server.
+    issue(&world, SystemTime::now() + Duration::from_secs(3600));
+    sleep(
+        first_ends
+            .duration_since(SystemTime::now())
+            .unwrap_or_default(),
+    );
+    world.kill_api_server();
+    world.start_api_server();
+    let took = sees_a_new_user(&world, &exporter, "one", within);
+    println!("a client certificate replaced: seen {took:.1?} after the restart of the server");
+
+    world.kill_api_server();
+    world.forget_certificate();
+    world.start_api_server();
+    let took = sees_a_new_user(&world, &exporter, "two", within);
+    println!("an authority replaced: seen {took:.1?} after the restart of the server");
+    drop(exporter);
+
+    let kubeconfig = world.exporter_kubeconfig(world.port());
+    let exporter = Exporter::watch(&kubeconfig);
+    world.kubectl(
+        &[
+            "delete",
+            "serviceaccount",
+            "rbac-exporter",
+            "-n",
+            "rbac-exporter",
+        ],
+        "",
+    );
+    // Writes another token to the same file.
+    world.exporter_kubeconfig(world.port());
+    world.kill_api_server();
+    world.start_api_server();
+    let took = sees_a_new_user(&world, &exporter, "three", within);
+    println!("a token replaced: seen {took:.1?} after the restart of the server");
+}
+
+/// `proxy-url` and `tls-server-name`: the name that is asked for exists nowhere, and the certificate is
+/// for another one.
+#[test]
+fn a_cluster_behind_a_proxy_is_reached_under_another_name() {
+    let world = World::shared();
+    let direct = world.exporter_kubeconfig(world.port());
+    let (proxy, asked) = start_proxy(world.port());
+    let mut config: Value =
+        serde_json::from_str(&std::fs::read_to_string(direct).unwrap()).unwrap();
+    let cluster = &mut config["clusters"][0]["cluster"];
+    cluster["server"] = "https://cluster.invalid:6443".into();
+    cluster["proxy-url"] = format!("http://127.0.0.1:{proxy}").into();
+    let path = world.path().join("proxied.kubeconfig");
+    std::fs::write(&path, config.to_string()).unwrap();
+    config["clusters"][0]["cluster"]["tls-server-name"] = "kubernetes.default.svc".into();
+    std::fs::write(&path, config.to_string()).unwrap();
+    let report = scan(&path);
+    assert_eq!(report["complete"], true);
+    let asked = asked.lock().unwrap();
+    assert!(
+        asked
+            .iter()
+            .all(|line| line.starts_with("CONNECT cluster.invalid:6443 ")),
+        "{asked:?}"
+    );
+}
+
+/// Contract §7: nothing less than every RBAC resource of the whole cluster will do; pods may be left out.
+#[test]
+fn rights_that_are_too_few_are_refused_in_one_sentence() {
+    let world = World::shared();
+    let space = "too-few";
+    world.kubectl(&["create", "namespace", space], "");
+    world.exporter_kubeconfig(world.port());
+    for name in ["local", "podless"] {
+        world.kubectl(&["create", "serviceaccount", name, "-n", space], "");
+    }
+    let rbac = "rbac.authorization.k8s.io";
+    let account =
+        |name: &str| json!([{"kind": "ServiceAccount", "namespace": space, "name": name}]);
+    let role = |name: &str| json!({"apiGroup": rbac, "kind": "ClusterRole", "name": name});
+    world.apply(&json!({"apiVersion": "v1", "kind": "List", "items": [
+        {"apiVersion": format!("{rbac}/v1"), "kind": "RoleBinding",
+         "metadata": {"name": "local", "namespace": space},
+         "roleRef": role("rbac-exporter"), "subjects": account("local")},
+        {"apiVersion": format!("{rbac}/v1"), "kind": "ClusterRole", "metadata": {"name": "podless"},
+         "rules": [
+            {"apiGroups": [rbac], "verbs": ["list", "watch"],
+             "resources": ["clusterroles", "roles", "clusterrolebindings", "rolebindings"]},
+            {"apiGroups": [""], "verbs": ["list", "watch"], "resources": ["serviceaccounts", "namespaces"]}]},
+        {"apiVersion": format!("{rbac}/v1"), "kind": "ClusterRoleBinding", "metadata": {"name": "podless"},
+         "roleRef": role("podless"), "subjects": account("podless")},
+    ]}));
+    let local = world.account_kubeconfig(space, "local", world.port());
+    let podless = world.account_kubeconfig(space, "podless", world.port());
+
+    for (kubeconfig, resource) in [(&local, ""), (&podless, "pods")] {
+        let refused = run_on(kubeconfig, &["scan", "--output", "json"], "");
+        assert_eq!(
+            (refused.code, refused.stdout.as_str()),
+            (3, ""),
+            "{}",
+            refused.stderr
+        );
+        let said: Vec<&str> = refused
+            .stderr
+            .lines()
+            .filter(|line| line.starts_with("rbac-exporter: "))
+            .collect();
+        let [sentence] = said[..] else {
+            panic!("{}", refused.stderr)
+        };
+        assert!(
+            sentence.contains(&format!("{resource} may not be listed cluster-wide"))
+                && sentence.contains("rights in single namespaces are not enough"),
+            "{sentence}"
+        );
+    }
+    let exporter = Exporter::launch(&["serve"], Some(&local));
+    eventually("a server says it too", Duration::from_secs(20), || {
+        let answer = http::get(exporter.port(), "/metrics", &[]).map_err(|e| e.to_string())?;
+        assert_eq!(answer.status, 503, "{}", answer.text());
+        let says = answer
+            .text()
+            .contains("rights in single namespaces are not enough");
+        says.then_some(()).ok_or(answer.text().to_owned())
+    });
+
+    let flags = ["--allow-partial", "pods", "scan", "--output", "json"];
+    let partial = run_on(&podless, &flags, "");
+    assert_eq!(partial.code, 3, "{}", partial.stderr);
+    let report: Value = serde_json::from_str(&partial.stdout).unwrap();
+    assert_eq!(
+        (&report["complete"], &report["pods"]),
+        (&json!(false), &json!([]))
+    );
+    assert_eq!(
+        run_on(
+            &podless,
+            &[&flags[..], &["--allow-incomplete"]].concat(),
+            ""
+        )
+        .code,
+        0
+    );
+    let exporter = Exporter::start(&["--allow-partial", "pods"], Some(&podless));
+    let samples = exporter.scrape();
+    assert_eq!(samples.sum("rbac_exporter_complete", &[]), 0.0);
+    assert!(samples.sum("rbac_subjects", &[]) > 0.0);
+    assert_eq!(samples.select("rbac_pods", &[]).count(), 0);
 }

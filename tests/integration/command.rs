@@ -500,6 +500,14 @@ fn wrong_usage_is_exit_2_and_says_what_to_do() {
             &["--kube.context", "c", "scan", "--source.manifests", "-"],
             "leave one of them out",
         ),
+        (
+            &["--allow-partial", "pods", "scan", "--source.manifests", "-"],
+            "--allow-partial is for clusters",
+        ),
+        (
+            &["--allow-partial", "roles", "scan"],
+            "only pods can be left out",
+        ),
         (&["--web.listen-address", "here"], "write :PORT"),
         (&["--web.telemetry-path", "metrics"], "such as /metrics"),
         (
@@ -911,9 +919,20 @@ impl Server {
     }
 
     /// On the cluster of a kubeconfig, which may never be ready.
-    pub(crate) fn watch(kubeconfig: &Path) -> Server {
-        let mut command = command(&["--web.listen-address", "127.0.0.1:0"]);
+    pub(crate) fn watch_with(kubeconfig: &Path, flags: &[&str]) -> Server {
+        let mut command = command(&[&["--web.listen-address", "127.0.0.1:0"], flags].concat());
         Server::launch(command.env("KUBECONFIG", kubeconfig))
+    }
+
+    /// On a cluster that it may never come to, so that it may never listen either.
+    pub(crate) fn connecting(kubeconfig: &Path) -> Server {
+        let mut command = command(&["--web.listen-address", "127.0.0.1:0"]);
+        let command = command.env("KUBECONFIG", kubeconfig).stderr(Stdio::null());
+        Server {
+            child: command.spawn().unwrap(),
+            address: String::new(),
+            said: Arc::default(),
+        }
     }
 
     fn launch(command: &mut Command) -> Server {
@@ -984,6 +1003,25 @@ impl Server {
             .filter(|(s, _)| s.split('{').next() == Some(family) && s.contains(part))
             .map(|(_, v)| v.parse::<f64>().unwrap())
             .sum()
+    }
+
+    /// What it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        self.said.lock().unwrap().join("\n")
+    }
+
+    /// SIGTERM; the exit code and how long it took.
+    #[track_caller]
+    pub(crate) fn terminate(&mut self) -> (Option<i32>, Duration) {
+        self.signal("TERM");
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return (status.code(), start.elapsed());
+            }
+            assert!(start.elapsed() < Duration::from_secs(15), "it goes on");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     #[track_caller]

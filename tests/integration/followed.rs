@@ -5,7 +5,8 @@ use crate::standin::{Asks, Fault, Standin};
 use rbac_exporter::object::Resource;
 use serde_json::{Value, json};
 use std::fs;
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// For the watch to bring a change and the writer to settle it, on a busy machine.
@@ -15,22 +16,31 @@ const SINCE: &str = "rbac_risky_subject_since_timestamp_seconds";
 struct Rig {
     api: Standin,
     server: Server,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Rig {
     async fn start(fill: impl FnOnce(&Standin)) -> Rig {
+        Rig::start_with(&[], fill).await
+    }
+
+    async fn start_with(flags: &[&str], fill: impl FnOnce(&Standin)) -> Rig {
+        Rig::start_as(flags, |_| json!({"token": "standin"}), fill).await
+    }
+
+    /// With the user entry of a kubeconfig, which may name files in the directory.
+    async fn start_as(
+        flags: &[&str],
+        user: impl FnOnce(&Path) -> Value,
+        fill: impl FnOnce(&Standin),
+    ) -> Rig {
         let api = Standin::start().await;
         fill(&api);
         let dir = tempfile::tempdir().unwrap();
         let kubeconfig = dir.path().join("kubeconfig");
-        fs::write(&kubeconfig, api.kubeconfig()).unwrap();
-        let server = Server::watch(&kubeconfig);
-        Rig {
-            api,
-            server,
-            _dir: dir,
-        }
+        fs::write(&kubeconfig, api.kubeconfig_of(&user(dir.path()))).unwrap();
+        let server = Server::watch_with(&kubeconfig, flags);
+        Rig { api, server, dir }
     }
 
     fn await_ready(&self) {
@@ -258,4 +268,279 @@ async fn a_pod_that_is_being_deleted_is_hot_until_it_is_gone() {
     rig.api.remove(Resource::Pods, "a", "p");
     rig.becomes("rbac_hot_pods", hot, 0.0);
     rig.becomes("rbac_pods", r#"namespace="a""#, 0.0);
+}
+
+fn pods(asks: Asks) -> bool {
+    matches!(
+        asks,
+        Asks::List(Resource::Pods) | Asks::Continue(Resource::Pods) | Asks::Watch(Resource::Pods)
+    )
+}
+
+/// Contract §7, `--allow-partial pods`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_pods_all_but_pods_is_told_and_what_needs_one_is_assumed() {
+    let rig = Rig::start_with(&["--allow-partial", "pods"], |api| {
+        // whoever execs into the pods of `a` is as strong as the accounts of `a`, which no pod uses
+        api.put(Resource::ClusterRoles, cluster_role("all", "*", "*"));
+        let exec = cluster_role("exec", "create", "pods/exec");
+        api.put(Resource::ClusterRoles, exec);
+        let strong = binding("", "strong", "all", &account("a", "strong"));
+        api.put(Resource::ClusterRoleBindings, strong);
+        let entering = binding("a", "exec", "exec", &user("u"));
+        api.put(Resource::RoleBindings, entering);
+        api.break_down(pods, Fault::Status(403));
+    })
+    .await;
+    rig.await_ready();
+    let critical = r#"kind="User",priority="critical",status="open""#;
+    rig.becomes("rbac_risky_subjects", critical, 1.0);
+    rig.becomes("rbac_exporter_complete", "", 0.0);
+    assert_eq!(rig.api.count(pods), 0, "they are not even asked for");
+    let text = rig.server.get("/metrics").1;
+    let with_pods: Vec<&str> = text
+        .lines()
+        .filter(|l| !l.starts_with('#'))
+        .filter(|l| {
+            let name = l.split(['{', ' ']).next().unwrap_or_default();
+            name.starts_with("rbac_") && (name.contains("pods") || name.contains("idle_risky"))
+                || l.contains(r#"resource="pods""#)
+        })
+        .collect();
+    assert!(with_pods.is_empty(), "{with_pods:?}");
+    let ready = rig.server.get("/-/ready?verbose").1;
+    assert!(
+        ready.starts_with("ready\n") && ready.ends_with("pods: left out (--allow-partial pods)\n"),
+        "{ready}"
+    );
+    let report: Value = serde_json::from_str(&rig.server.get("/api/v1/report").1).unwrap();
+    assert_eq!(report["complete"], false);
+    assert_eq!(report["pods"], json!([]));
+    let problems = report["problems"].as_array().unwrap();
+    let problem = problems.iter().find(|p| p["kind"] == "Pod").unwrap();
+    assert_eq!(problem["severity"], "error");
+    for page in ["/", "/pods"] {
+        assert!(rig.server.get(page).1.contains("left out"), "{page}");
+    }
+}
+
+// === credentials
+
+/// The server takes another token from now on, and ends what was opened with the one before.
+fn rotate(rig: &Rig, token: &str) {
+    rig.api.require_token(token);
+    Resource::ALL.iter().for_each(|r| rig.api.close(*r));
+}
+
+fn unauthorized(server: &Server) -> f64 {
+    server.sum(
+        "rbac_exporter_watch_errors_total",
+        r#"reason="unauthorized""#,
+    )
+}
+
+/// Until something that was made after the last rotation is seen.
+fn sees(rig: &Rig, name: &str) -> Duration {
+    let start = Instant::now();
+    let before = rig.server.sum("rbac_exporter_objects", "namespaces");
+    rig.api.put(
+        Resource::Namespaces,
+        json!({"metadata": metadata("", name)}),
+    );
+    rig.server.until(Duration::from_secs(40), |s| {
+        s.sum("rbac_exporter_objects", "namespaces") == before + 1.0
+    });
+    start.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_is_replaced_in_the_kubeconfig_is_taken_up() {
+    let old = |_: &Path| json!({"token": "old"});
+    let rig = Rig::start_as(&[], old, |api| api.require_token("old")).await;
+    rig.await_ready();
+    let kubeconfig = rig.dir.path().join("kubeconfig");
+    let new = rig.api.kubeconfig_of(&json!({"token": "new"}));
+    fs::write(kubeconfig, new).unwrap();
+    rotate(&rig, "new");
+    let took = sees(&rig, "after");
+    assert!(unauthorized(&rig.server) >= 1.0);
+    println!("a new token in the kubeconfig: taken up after {took:.1?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plugin_is_run_again_when_its_token_is_refused() {
+    let plugin = |dir: &Path| {
+        let (script, token) = (dir.join("plugin"), dir.join("token"));
+        fs::write(&token, "old").unwrap();
+        let text = format!(
+            "echo '{{\"apiVersion\":\"client.authentication.k8s.io/v1\",\"kind\":\"ExecCredential\",\
+             \"status\":{{\"token\":\"'$(cat {})'\"}}}}'",
+            token.display()
+        );
+        fs::write(&script, text).unwrap();
+        json!({"exec": {
+            "apiVersion": "client.authentication.k8s.io/v1", "interactiveMode": "Never",
+            "command": "sh", "args": [script],
+        }})
+    };
+    let rig = Rig::start_as(&[], plugin, |api| api.require_token("old")).await;
+    rig.await_ready();
+    fs::write(rig.dir.path().join("token"), "new").unwrap();
+    rotate(&rig, "new");
+    let took = sees(&rig, "after");
+    println!("a new token of a plugin: taken up after {took:.1?}");
+}
+
+/// What is judged must not become another cluster because somebody switched the context.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kubeconfig_that_names_another_server_is_not_followed_there() {
+    let rig = Rig::start(with_a_risky_role_binding).await;
+    rig.await_ready();
+    let other = Standin::start().await;
+    fs::write(rig.dir.path().join("kubeconfig"), other.kubeconfig()).unwrap();
+    rotate(&rig, "unknown");
+    rig.server.until(PATIENCE, |s| {
+        s.log()
+            .contains("it is not followed there, restart to judge another cluster")
+    });
+    assert!(other.seen().is_empty());
+    let critical = r#"kind="User",priority="critical",status="open""#;
+    rig.becomes("rbac_risky_subjects", critical, 1.0);
+    // and back
+    fs::write(rig.dir.path().join("kubeconfig"), rig.api.kubeconfig()).unwrap();
+    rig.api.require_token("standin");
+    sees(&rig, "after");
+}
+
+// === the end
+
+/// However deep it waits, a signal to end is obeyed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_termination_is_obeyed_in_every_phase() {
+    let lists = |asks: Asks| matches!(asks, Asks::List(_) | Asks::Continue(_));
+    let watches = |asks: Asks| matches!(asks, Asks::Watch(_));
+    let all = |_: Asks| true;
+    let refused = |api: &Standin| api.count(|_| true) > 0;
+    type Waits = fn(&Standin) -> bool;
+    let half = r#"{"metadata":{"resourceVersion":"7"},"items":["#.to_owned();
+    let phases: [(&str, bool, crate::standin::Matches, Fault, Waits); 7] = [
+        (
+            "no answer to the first list",
+            false,
+            lists,
+            Fault::Hang,
+            refused,
+        ),
+        (
+            "half of the first list",
+            false,
+            lists,
+            Fault::Stall(half.clone()),
+            refused,
+        ),
+        (
+            "nothing may be listed",
+            false,
+            lists,
+            Fault::Status(403),
+            refused,
+        ),
+        (
+            "asked to come back much later",
+            false,
+            all,
+            Fault::RetryAfter(429, 600),
+            refused,
+        ),
+        ("no watch opens", false, watches, Fault::Hang, |api| {
+            api.count(watches_any) > 0
+        }),
+        ("half of a relist", true, lists, Fault::Stall(half), refused),
+        ("the server is gone", true, all, Fault::Drop, refused),
+    ];
+    for (phase, later, matches, fault, waits) in phases {
+        let planned = fault.clone();
+        let mut rig = Rig::start(|api| {
+            if !later {
+                api.break_down(matches, planned);
+            }
+        })
+        .await;
+        if later {
+            rig.await_ready();
+            rig.api.break_down(matches, fault);
+            rig.api.compact();
+            Resource::ALL.iter().for_each(|r| rig.api.cut(*r));
+            std::thread::sleep(Duration::from_millis(1500));
+        }
+        let api = &rig.api;
+        rig.server.until(PATIENCE, |_| waits(api));
+        let (code, took) = rig.server.terminate();
+        assert_eq!(code, Some(0), "{phase}: {}", rig.server.log());
+        assert!(took < Duration::from_secs(5), "{phase}: {took:?}");
+        println!("SIGTERM, {phase}: ended after {took:.1?}");
+    }
+}
+
+fn watches_any(asks: Asks) -> bool {
+    matches!(asks, Asks::Watch(_))
+}
+
+/// Objects an hour ahead of us, and an hour behind: whichever clock is wrong, no time is invented.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_is_an_hour_off_changes_no_judgement() {
+    let at = |seconds: i64| {
+        let now = jiff::Timestamp::now().as_second();
+        jiff::Timestamp::from_second(now + seconds)
+            .unwrap()
+            .to_string()
+    };
+    let rig = Rig::start(|api| {
+        for (name, off) in [("ahead", 3600), ("behind", -3600)] {
+            let mut role = cluster_role(name, "*", "*");
+            role["metadata"]["creationTimestamp"] = at(off).into();
+            api.put(Resource::ClusterRoles, role);
+            let mut bound = binding("", name, name, &user(name));
+            bound["metadata"]["creationTimestamp"] = at(off).into();
+            api.put(Resource::ClusterRoleBindings, bound);
+        }
+    })
+    .await;
+    rig.await_ready();
+    let critical = r#"kind="User",priority="critical",status="open""#;
+    rig.becomes("rbac_risky_subjects", critical, 2.0);
+    let now = jiff::Timestamp::now().as_second() as f64;
+    let since = |name: &str| rig.server.sum(SINCE, &format!(r#"name="{name}""#));
+    assert!((now - 3600.0 - since("behind")).abs() < 60.0);
+    assert!(since("ahead") <= now, "{} is in the future", since("ahead"));
+    // and what happens from now on is seen as ever
+    rig.api
+        .put(Resource::ClusterRoles, cluster_role("ahead", "get", "pods"));
+    rig.becomes("rbac_risky_subjects", critical, 1.0);
+}
+
+/// A plugin that never answers holds up the start, and nothing else.
+#[test]
+fn a_termination_is_obeyed_while_a_plugin_hangs() {
+    let dir = tempfile::tempdir().unwrap();
+    let kubeconfig = dir.path().join("kubeconfig");
+    let config = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:1"}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "c"}}],
+        "users": [{"name": "c", "user": {"exec": {
+            "apiVersion": "client.authentication.k8s.io/v1", "interactiveMode": "Never",
+            "command": "sh", "args": ["-c", format!("echo > {}/runs; exec sleep 20", dir.path().display())],
+        }}}],
+    });
+    fs::write(&kubeconfig, config.to_string()).unwrap();
+    let mut server = Server::connecting(&kubeconfig);
+    let start = Instant::now();
+    while !dir.path().join("runs").exists() {
+        assert!(start.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let (code, took) = server.terminate();
+    assert_eq!(code, Some(0));
+    assert!(took < Duration::from_secs(5), "{took:?}");
 }

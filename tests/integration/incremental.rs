@@ -469,12 +469,18 @@ fn policy(accepted: &[Acceptance]) -> Policy {
 }
 
 fn ledger(world: World, version: &str, accepted: &[Acceptance]) -> Ledger {
+    ledger_with(world, version, accepted, false)
+}
+
+fn ledger_with(world: World, version: &str, accepted: &[Acceptance], without_pods: bool) -> Ledger {
     let version = ServerVersion::parse(version).unwrap();
     let mut settings = Settings::new(world, version);
     settings.pod_grace = GRACE;
+    settings.without_pods = without_pods;
     let mut ledger = Ledger::new(policy(accepted), settings);
     ledger.advance(NOW);
-    for resource in Resource::ALL {
+    let watched: Vec<Resource> = ledger.watched().collect();
+    for resource in watched {
         ledger.apply(Change::RelistBegin(resource));
         ledger.apply(Change::RelistEnd(resource));
     }
@@ -724,6 +730,45 @@ proptest! {
             true => same(&seen(&mut other).timeless(), &want.timeless())?,
             false => same(&seen(&mut other), &want)?,
         }
+    }
+
+    /// Contract §7: whoever does without pods may be told too much, never too little.
+    #[test]
+    fn without_pods_nobody_is_judged_lower(
+        steps in vec(a_step(), 1..70),
+        objects in vec(an_object(), 1..50),
+    ) {
+        let want = from_scratch(World::Cluster, "1.36.0", &[], &objects);
+        let mut partial = ledger_with(World::Cluster, "1.36.0", &[], true);
+        let of_pods = |o: &&Object| o.resource() == Resource::Pods;
+        for object in objects.iter().filter(|o| !of_pods(o)) {
+            partial.apply(Change::Upsert(object.clone()));
+        }
+        let assumed = priorities(&seen(&mut partial));
+        for (who, known) in priorities(&want) {
+            let assumed = assumed.get(&who).copied().unwrap_or_default();
+            prop_assert!(
+                assumed.0 == known.0 && assumed.1 >= known.1,
+                "{who}: {known:?} with pods, {assumed:?} without"
+            );
+        }
+        // and it is kept up to date as well as with them
+        let mut run = Run::new(World::Cluster);
+        run.ledger = ledger_with(World::Cluster, "1.36.0", &[], true);
+        let not_of_pods = |step: &&Step| match step {
+            Step::Upsert(o) | Step::Delete(o) | Step::Bad(o) => o.resource() != Resource::Pods,
+            Step::Relist { resource, joins, .. } => {
+                *resource != Resource::Pods && !joins.iter().any(|o| of_pods(&o))
+            }
+            Step::Version(_) | Step::Settle | Step::Accept(_) | Step::AcceptOpen(_) => true,
+        };
+        steps.iter().filter(not_of_pods).for_each(|step| run.step(step));
+        let mut fresh = ledger_with(World::Cluster, run.version, &run.accepted, true);
+        for object in run.objects.values() {
+            fresh.apply(Change::Upsert(object.clone()));
+        }
+        same(&seen(&mut run.ledger).timeless(), &seen(&mut fresh).timeless())?;
+        prop_assert_eq!(run.ledger.selfcheck(), 0);
     }
 
     #[test]

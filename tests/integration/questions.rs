@@ -164,9 +164,9 @@ fn a_watch_says_in_one_word_how_it_is() {
             event,
             at,
         });
-        l.watch(pods).word()
+        l.watch(pods).word(9)
     };
-    assert_eq!(l.watch(pods).word(), "not synced");
+    assert_eq!(l.watch(pods).word(9), "not synced");
     assert_eq!(tell(&mut l, WatchEvent::Activity, 5), "not synced");
     l.apply(Change::RelistBegin(pods));
     l.apply(Change::RelistEnd(pods));
@@ -206,10 +206,10 @@ fn a_watch_says_in_one_word_how_it_is() {
         object: object.clone(),
         message: "spec: odd".into(),
     });
-    assert_eq!(l.watch(pods).word(), "synced, some objects unreadable");
+    assert_eq!(l.watch(pods).word(9), "synced, some objects unreadable");
     assert_eq!(l.problems().len(), 1);
     l.apply(Change::Delete(object));
-    assert_eq!(l.watch(pods).word(), "synced");
+    assert_eq!(l.watch(pods).word(9), "synced");
 }
 
 /// Pods, accounts and namespaces of short-lived jobs, far more than are there at any one time.

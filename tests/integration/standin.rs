@@ -7,7 +7,7 @@
 //! metadata. It ignores `timeoutSeconds`: streams end when a test ends them.
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame, Incoming};
+use hyper::body::{Body, Frame};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
@@ -24,6 +24,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
 
 /// A request as it came in.
 #[derive(Clone, Debug)]
@@ -36,6 +37,8 @@ pub(crate) struct Seen {
     pub(crate) query: BTreeMap<String, String>,
     /// `User-Agent`
     pub(crate) agent: String,
+    /// When it came.
+    pub(crate) at: Instant,
     /// What it asks for, when that is something the stand-in serves.
     pub(crate) asks: Option<Asks>,
 }
@@ -72,6 +75,8 @@ pub(crate) enum Fault {
     Drop,
     /// The right answer, later.
     Slow(Duration),
+    /// 200 with this text, a byte at a time with this pause between.
+    Drip(String, Duration),
 }
 
 /// Which requests a fault is for.
@@ -97,6 +102,8 @@ struct State {
     snapshots: HashMap<String, (u64, VecDeque<Value>)>,
     watches: HashMap<Resource, Vec<Chunks>>,
     faults: Vec<Planned>,
+    /// The only token that is taken, if there is one.
+    token: Option<String>,
     seen: Vec<Seen>,
 }
 
@@ -159,13 +166,25 @@ impl Standin {
         rbac_exporter::source::cluster::connect_with(config).unwrap()
     }
 
+    /// A client that calls it without a network, for tests with a clock of their own.
+    pub(crate) fn direct(&self) -> Client {
+        let state = self.state.clone();
+        let service = tower::service_fn(move |request| respond(state.clone(), request));
+        Client::new(service, "default")
+    }
+
     /// A kubeconfig for it.
     pub(crate) fn kubeconfig(&self) -> String {
+        self.kubeconfig_of(&json!({"token": "standin"}))
+    }
+
+    /// A kubeconfig with another user entry.
+    pub(crate) fn kubeconfig_of(&self, user: &Value) -> String {
         json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "standin",
             "clusters": [{"name": "standin", "cluster": {"server": self.url()}}],
             "contexts": [{"name": "standin", "context": {"cluster": "standin", "user": "standin"}}],
-            "users": [{"name": "standin", "user": {"token": "standin"}}],
+            "users": [{"name": "standin", "user": user}],
         })
         .to_string()
     }
@@ -303,6 +322,11 @@ impl Standin {
             fault,
             left: None,
         });
+    }
+
+    /// From now on only this token is taken; connections stay.
+    pub(crate) fn require_token(&self, token: &str) {
+        self.lock().token = Some(token.to_owned());
     }
 
     /// Takes all planned faults back.
@@ -527,9 +551,9 @@ async fn serve(listener: TcpListener, state: Arc<Mutex<State>>) {
     }
 }
 
-async fn respond(
+async fn respond<B>(
     state: Arc<Mutex<State>>,
-    request: Request<Incoming>,
+    request: Request<B>,
 ) -> Result<Response<Chunked>, io::Error> {
     let lock = || state.lock().unwrap_or_else(PoisonError::into_inner);
     let path = request.uri().path().to_owned();
@@ -541,11 +565,17 @@ async fn respond(
         path,
         query: query.clone(),
         agent: agent.map_or_else(String::new, |a| a.to_str().unwrap().to_owned()),
+        at: Instant::now(),
         asks,
     };
+    let token = request.headers().get("authorization");
+    let token = token.and_then(|t| t.to_str().ok()?.strip_prefix("Bearer "));
     let fault = {
         let mut state = lock();
         state.seen.push(seen);
+        if state.token.is_some() && state.token.as_deref() != token {
+            return Ok(status(401, None));
+        }
         asks.and_then(|asks| state.fault(asks))
     };
     match fault {
@@ -558,6 +588,18 @@ async fn respond(
         Some(Fault::Hang) => std::future::pending().await,
         Some(Fault::Drop) => return Err(io::ErrorKind::ConnectionAborted.into()),
         Some(Fault::Slow(time)) => tokio::time::sleep(time).await,
+        Some(Fault::Drip(body, every)) => {
+            let (chunks, answer) = mpsc::unbounded_channel();
+            tokio::spawn(async move {
+                for byte in body.into_bytes() {
+                    tokio::time::sleep(every).await;
+                    if chunks.send(Ok(Bytes::from(vec![byte]))).is_err() {
+                        return;
+                    }
+                }
+            });
+            return Ok(Response::new(Chunked(answer)));
+        }
     }
     let mut state = lock();
     Ok(match asks {

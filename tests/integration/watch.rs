@@ -4,10 +4,12 @@
 //! server has, the faults were told, and the number of requests stayed small.
 
 use crate::standin::{Asks, Fault, Standin, object};
+use kube::Client;
 use rbac_exporter::ledger::{Change, FaultReason, ObjectRef, WatchEvent};
 use rbac_exporter::object::{self as model, Meta, Object, Resource};
 use rbac_exporter::source::DecodeError;
-use rbac_exporter::source::cluster::{Cluster, Options, connect_with};
+use rbac_exporter::source::cluster::{Access, Cluster, Decode, Options, connect_with};
+use rbac_exporter::source::slim;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -122,6 +124,7 @@ struct World {
     restarts: usize,
     events: usize,
     activity: usize,
+    polled: usize,
     begins: usize,
     ends: usize,
 }
@@ -183,6 +186,7 @@ impl World {
                         self.activity += 1;
                         self.forbidden.remove(&resource);
                     }
+                    WatchEvent::Polled => self.polled += 1,
                     WatchEvent::Event => self.events += 1,
                     WatchEvent::Restart => self.restarts += 1,
                     WatchEvent::Fault { reason, message } => {
@@ -222,9 +226,15 @@ struct Rig {
 
 impl Rig {
     fn start(api: Standin, options: Options) -> Rig {
+        let client = api.client();
+        Rig::start_with(api, client, decode, options)
+    }
+
+    fn start_with(api: Standin, client: Client, decode: Decode, options: Options) -> Rig {
         let (sender, changes) = mpsc::channel(64);
         let (stop, shutdown) = watch::channel(false);
-        let cluster = Cluster::start(&api.client(), decode, &sender, &shutdown, options);
+        let access = Access::fixed(client);
+        let cluster = Cluster::start(&access, decode, &sender, &shutdown, options);
         Rig {
             api,
             world: World::default(),
@@ -236,7 +246,7 @@ impl Rig {
 
     /// Applies changes until the world is as wanted.
     async fn until(&mut self, what: &str, wanted: impl Fn(&World, &Standin) -> bool) {
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
         while !wanted(&self.world, &self.api) {
             match tokio::time::timeout(Duration::from_millis(5), self.changes.recv()).await {
                 Ok(change) => self.world.apply(change.expect("the source goes on")),
@@ -1002,6 +1012,229 @@ async fn frames_are_read_however_they_are_cut_into_packets() {
     assert!(rig.world.faults.is_empty(), "{:?}", rig.world.faults);
 }
 
+#[tokio::test]
+async fn a_frame_may_be_split_at_any_byte() {
+    let mut rig = Rig::start(with_pods(1).await, brisk());
+    rig.settled().await;
+    let frame = |name: &str| {
+        let mut pod = object(PODS, "app", name);
+        pod["metadata"]["resourceVersion"] = "2000".into();
+        json!({"type": "ADDED", "object": pod}).to_string() + "\n"
+    };
+    let places = frame("q").len();
+    for at in 0..places {
+        let text = frame(&format!("{}", char::from(b'a' + (at % 26) as u8)));
+        rig.api.send(PODS, &text[..at]);
+        // lets the first half arrive alone
+        tokio::task::yield_now().await;
+        rig.api.send(PODS, &text[at..]);
+        rig.until("it came", |w, _| w.events == at + 1).await;
+    }
+    // and all at once, byte by byte
+    for byte in frame("z").as_bytes() {
+        rig.api.send_bytes(PODS, &[*byte]);
+        tokio::task::yield_now().await;
+    }
+    rig.until("it came", |w, _| w.events == places + 1).await;
+    assert!(rig.world.faults.is_empty(), "{:?}", rig.world.faults);
+}
+
+#[tokio::test]
+async fn an_error_event_of_any_code_loses_nothing() {
+    for code in [
+        0, 400, 401, 403, 404, 408, 409, 410, 413, 422, 429, 500, 503, 504,
+    ] {
+        let mut rig = Rig::start(with_pods(3).await, brisk());
+        rig.settled().await;
+        let status = json!({"kind": "Status", "status": "Failure", "code": code,
+                            "message": "it is forbidden or worse"});
+        let frame = json!({"type": "ERROR", "object": status}).to_string() + "\n";
+        rig.api.send(PODS, &frame);
+        rig.until("it was told", |w, _| w.faults.len() == 1).await;
+        // the stream itself goes on, and so do we, on another one
+        rig.api.remove(PODS, "app", "p0");
+        rig.until("it is watched again", |w, _| w.restarts == 1)
+            .await;
+        rig.until("all is there", |w, api| w.names(PODS) == api.names(PODS))
+            .await;
+        assert_eq!(rig.world.faults.len(), 1, "{code}: {:?}", rig.world.faults);
+    }
+}
+
+/// As no server should and some proxy might: the world is right again when the stream has ended, since
+/// the next one begins where the last event says.
+#[tokio::test]
+async fn events_that_come_twice_late_or_in_another_order_are_outlived() {
+    let mut rig = Rig::start(with_pods(2).await, brisk());
+    rig.settled().await;
+    let frame = |event: &str, name: &str, version: u64| {
+        let mut pod = object(PODS, "app", name);
+        pod["metadata"]["resourceVersion"] = version.to_string().into();
+        json!({"type": event, "object": pod}).to_string() + "\n"
+    };
+    let start = rig.api.version();
+    rig.api.put(PODS, object(PODS, "app", "new"));
+    rig.api.remove(PODS, "app", "new");
+    rig.api.remove(PODS, "app", "p0");
+    rig.until("three events came", |w, _| w.events == 3).await;
+    for text in [
+        frame("DELETED", "p0", start + 3),
+        frame("DELETED", "p0", start + 3),
+        frame("ADDED", "p1", start),
+        frame("MODIFIED", "p1", start),
+        // what is long gone
+        frame("ADDED", "new", start + 1),
+    ] {
+        rig.api.send(PODS, &text);
+    }
+    rig.until("eight events came", |w, _| w.events == 8).await;
+    assert!(rig.world.objects.contains_key(&pod("new")));
+    rig.during(Duration::from_millis(250)).await;
+    rig.api.close(PODS);
+    rig.settled().await;
+    assert!(rig.world.faults.is_empty(), "{:?}", rig.world.faults);
+    assert_eq!(rig.world.begins, 1);
+}
+
+#[tokio::test]
+async fn a_large_object_is_read_and_a_deep_one_bounded() {
+    let api = with_pods(1).await;
+    let mut large = object(PODS, "app", "large");
+    large["metadata"]["annotations"] = json!({"a": "x".repeat(5 << 20)});
+    api.put(PODS, large.clone());
+    let client = api.client();
+    let mut rig = Rig::start_with(api, client, slim::decode, brisk());
+    rig.settled().await;
+    rig.api.put(PODS, large);
+    rig.until("it came again", |w, _| w.events == 1).await;
+    // as deep as the largest object of the API server is long
+    let depth = 1_500_000;
+    let deep = format!(
+        "{{\"type\":\"ADDED\",\"object\":{{\"kind\":\"Pod\",\"metadata\":{{\"name\":\"deep\",\"namespace\":\"app\"}},\
+         \"spec\":{{\"x\":{}{}}}}}}}\n",
+        "[".repeat(depth),
+        "]".repeat(depth)
+    );
+    rig.api.send(PODS, &deep);
+    rig.until("it was taken in", |w, _| w.events == 2).await;
+    assert!(rig.world.objects.contains_key(&pod("deep")));
+    // deep where we look: it is unreadable, and nothing else happens
+    let odd = deep.replace("\"spec\":{\"x\":", "\"spec\":{\"containers\":");
+    rig.api.send(PODS, &odd);
+    rig.until("it was taken in", |w, _| w.events == 3).await;
+    assert_eq!(rig.world.bad.keys().collect::<Vec<_>>(), [&pod("deep")]);
+    assert_eq!(rig.world.restarts, 0);
+}
+
+#[tokio::test]
+async fn an_object_or_a_list_of_another_kind_is_none_of_ours() {
+    let mut rig = Rig::start(with_pods(2).await, brisk());
+    rig.settled().await;
+    let secret = json!({"kind": "Secret", "apiVersion": "v1",
+                        "metadata": {"name": "s", "namespace": "app", "resourceVersion": "2000"}});
+    let frame = json!({"type": "ADDED", "object": secret}).to_string() + "\n";
+    rig.api.send(PODS, &frame);
+    rig.until("it is bad", |w, _| w.bad.len() == 1).await;
+    assert_eq!(
+        rig.world.bad[&pod("s")],
+        "an object of kind Secret came among pods"
+    );
+
+    let list = json!({"kind": "SecretList", "metadata": {"resourceVersion": "2000"}, "items": []});
+    rig.api.fail(1, any_watch, Fault::Status(410));
+    rig.api.fail(1, first_page, Fault::Text(list.to_string()));
+    rig.api.close(PODS);
+    rig.until("it was listed", |w, _| w.ends == 2).await;
+    let told = "the answer is a SecretList where a PodList was asked for";
+    assert!(
+        rig.world.faults.iter().any(|(_, m)| m == told),
+        "{:?}",
+        rig.world.faults
+    );
+    assert_eq!(rig.world.begins, 2);
+}
+
+#[tokio::test]
+async fn a_server_that_drips_is_given_up_and_a_slow_one_is_not() {
+    let api = with_pods(2).await;
+    let every = Duration::from_millis(20);
+    let page = r#"{"kind":"PodList","metadata":{"resourceVersion":"1002"},"items":[]}"#;
+    api.fail(1, first_page, Fault::Drip(page.to_owned(), every));
+    let mut rig = Rig::start(api, brisk());
+    rig.settled().await;
+    assert_eq!(rig.world.faults_of(FaultReason::Timeout), 1);
+    assert_eq!(rig.world.names(PODS).len(), 2);
+    // bytes are no word: a frame that never ends is silence
+    rig.api.bookmark(PODS);
+    rig.during(every).await;
+    for _ in 0..100 {
+        rig.api.send(PODS, "x");
+        rig.during(every).await;
+        if rig.world.faults_of(FaultReason::Timeout) == 2 {
+            break;
+        }
+    }
+    assert_eq!(rig.world.faults_of(FaultReason::Timeout), 2);
+    rig.settled().await;
+}
+
+#[tokio::test]
+async fn a_list_that_changes_between_its_pages_ends_as_the_server_has_it() {
+    let api = with_pods(9).await;
+    api.fail(1, next_page, Fault::Slow(Duration::from_millis(100)));
+    let mut rig = Rig::start(api, brisk());
+    rig.until("the first page came", |w, _| w.begins == 1).await;
+    // of the first page, of the last one, and one that sorts before both
+    rig.api.remove(PODS, "app", "p0");
+    rig.api.remove(PODS, "app", "p8");
+    rig.api.put(PODS, object(PODS, "app", "a"));
+    rig.settled().await;
+    assert_eq!(rig.world.begins, 1);
+    assert!(rig.world.faults.is_empty(), "{:?}", rig.world.faults);
+}
+
+/// Rights to list without rights to watch: it is said all the time, and what is known is not old.
+#[tokio::test]
+async fn what_may_be_listed_but_not_watched_is_polled() {
+    let api = with_pods(2).await;
+    api.break_down(any_watch, Fault::Status(403));
+    let options = Options {
+        poll_every: Duration::from_millis(100),
+        ..brisk()
+    };
+    let mut rig = Rig::start(api, options);
+    rig.until("it was refused", |w, _| w.forbidden.contains(&PODS))
+        .await;
+    rig.api.put(PODS, object(PODS, "app", "new"));
+    rig.api.remove(PODS, "app", "p0");
+    for _ in 0..3 {
+        let lists = rig.world.ends;
+        rig.until("it is listed again", |w, _| w.ends > lists).await;
+        assert!(rig.world.forbidden.contains(&PODS), "and still forbidden");
+    }
+    assert_eq!(rig.world.names(PODS), rig.api.names(PODS));
+    assert!(rig.world.polled > 0);
+    rig.api.heal();
+    rig.until("it is allowed", |w, _| w.forbidden.is_empty())
+        .await;
+    rig.settled().await;
+}
+
+#[tokio::test]
+async fn without_watches_it_lists_once_and_ends() {
+    let api = with_pods(5).await;
+    api.fail(1, first_page, Fault::Status(500));
+    api.break_down(any_watch, Fault::Status(403));
+    let options = Options {
+        watch: false,
+        ..brisk()
+    };
+    let mut rig = Rig::start(api, options);
+    rig.until("it is listed", |w, _| w.ends == 1).await;
+    rig.during(Duration::from_millis(100)).await;
+    assert_eq!((rig.api.count(any_watch), rig.world.begins), (0, 1));
+}
+
 // === Outages ===
 
 #[tokio::test]
@@ -1035,6 +1268,101 @@ async fn an_outage_is_survived_and_the_version_read_again() {
     })
     .await;
     assert_eq!(rig.world.begins, 1, "the watch resumed without a list");
+}
+
+/// With the measures of a real cluster and a clock that skips what nobody waits for: some ninety minutes.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_gone_for_an_hour_is_asked_seldom_and_found_again() {
+    let api = Standin::start().await;
+    let place = |resource: Resource| match resource {
+        Resource::ClusterRoles | Resource::ClusterRoleBindings | Resource::Namespaces => "",
+        _ => "app",
+    };
+    for resource in Resource::ALL {
+        api.put(resource, object(resource, place(resource), "kept"));
+        api.put(resource, object(resource, place(resource), "lost"));
+    }
+    let client = api.direct();
+    let mut rig = Rig::start_with(api, client, decode, Options::default());
+    let known = |world: &World, api: &Standin| {
+        let same = |r: &Resource| world.names(*r) == api.names(*r) && api.watches(*r) == 1;
+        Resource::ALL.iter().all(same)
+    };
+    rig.until("everything is watched", known).await;
+    rig.during(Duration::from_secs(60)).await;
+    let before: Vec<_> = rig.world.objects.keys().cloned().collect();
+
+    let gone = tokio::time::Instant::now();
+    rig.api.break_down(anything, Fault::Drop);
+    for resource in Resource::ALL {
+        rig.api.cut(resource);
+    }
+    rig.during(Duration::from_secs(3600)).await;
+    let after: Vec<_> = rig.world.objects.keys().cloned().collect();
+    assert_eq!(before, after, "nothing is lost or invented meanwhile");
+    for resource in Resource::ALL {
+        rig.api.remove(resource, place(resource), "lost");
+        rig.api
+            .put(resource, object(resource, place(resource), "new"));
+    }
+    let tries = rig.api.seen().iter().filter(|s| s.at > gone).count();
+    // seven drivers at one try in 15 s on average
+    assert!((1000..2600).contains(&tries), "{tries} requests in an hour");
+
+    let back = tokio::time::Instant::now();
+    rig.api.heal();
+    rig.until("everything is as it is", known).await;
+    let took = back.elapsed();
+    assert!(took <= Duration::from_secs(31), "{took:?}");
+    rig.during(Duration::from_secs(60)).await;
+    let seen = rig.api.seen();
+    let mut seconds: BTreeMap<u64, usize> = BTreeMap::new();
+    for request in seen.iter().filter(|s| s.at > back) {
+        *seconds.entry((request.at - back).as_secs()).or_default() += 1;
+    }
+    // for each a look at the server's version of the list and a watch, and no list of everything
+    let busiest = seconds.values().max().copied().unwrap_or_default();
+    assert!(busiest <= 10, "a thundering herd: {seconds:?}");
+    assert_eq!(rig.world.begins, 7, "no list but the first");
+    println!(
+        "gone for an hour: {tries} requests meanwhile, everything right {:.1} s after its end, at most \
+         {busiest} requests a second",
+        took.as_secs_f64()
+    );
+}
+
+/// What a connection that lost its peer without a word is noticed by, on a quiet watch too.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn connections_are_probed_by_the_kernel() {
+    let mut rig = Rig::start(with_pods(1).await, brisk());
+    rig.settled().await;
+    rig.during(Duration::from_millis(100)).await;
+    let port: u16 = rig.api.url().rsplit(':').next().unwrap().parse().unwrap();
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let established = table.lines().filter(|line| {
+        let columns: Vec<&str> = line.split_whitespace().collect();
+        columns[2].ends_with(&format!(":{port:04X}")) && columns[3] == "01"
+    });
+    // "02:" is the keepalive timer, followed by what is left of it in hundredths of a second
+    let timers: Vec<(String, u64)> = established
+        .map(|line| {
+            line.split_whitespace()
+                .nth(5)
+                .unwrap()
+                .split_once(':')
+                .unwrap()
+        })
+        .map(|(timer, left)| (timer.to_owned(), u64::from_str_radix(left, 16).unwrap()))
+        .collect();
+    assert!(!timers.is_empty());
+    for (timer, left) in timers {
+        assert_eq!(timer, "02");
+        assert!(
+            left <= 1500,
+            "{left} hundredths of a second to the first probe"
+        );
+    }
 }
 
 #[tokio::test]
@@ -1153,8 +1481,8 @@ impl io::Write for Log {
     }
 }
 
-#[tokio::test]
-async fn a_change_of_state_is_one_line_and_a_retry_none() {
+/// What is logged from here on by this thread, until the guard is dropped.
+fn listen() -> (Log, impl Sized) {
     let log = Log::default();
     let writer = log.clone();
     let filter = "info,kube_client::client::builder=off".to_owned();
@@ -1165,12 +1493,30 @@ async fn a_change_of_state_is_one_line_and_a_retry_none() {
         .finish();
     // While there is only one subscriber, tracing asks the current thread's whether an event matters
     // to anybody and remembers the answer: with other tests in other threads, often no.
-    let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
+    let guard = tracing::subscriber::set_default(subscriber);
+    (log, (second, guard))
+}
 
+impl Log {
+    /// The fields of each line.
+    fn lines(&self) -> Vec<Value> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        let fields = |line: &str| serde_json::from_str::<Value>(line).unwrap()["fields"].take();
+        text.lines().map(fields).collect()
+    }
+}
+
+#[tokio::test]
+async fn a_change_of_state_is_one_line_and_a_retry_none() {
+    let (log, _guard) = listen();
     let api = with_pods(2).await;
     api.break_down(any_list, Fault::Status(500));
-    let mut rig = Rig::start(api, brisk());
+    let options = Options {
+        stale_after: Duration::from_millis(350),
+        ..brisk()
+    };
+    let mut rig = Rig::start(api, options);
     rig.during(Duration::from_millis(300)).await;
     rig.api.heal();
     rig.api.break_down(any_list, Fault::Status(403));
@@ -1179,36 +1525,63 @@ async fn a_change_of_state_is_one_line_and_a_retry_none() {
     rig.settled().await;
     rig.during(Duration::from_millis(300)).await;
     rig.api.stop().await;
-    rig.during(Duration::from_millis(400)).await;
+    rig.during(Duration::from_millis(700)).await;
     rig.api.resume().await;
     rig.settled().await;
     rig.during(Duration::from_millis(300)).await;
 
-    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    let lines: Vec<Value> = text
-        .lines()
-        .map(|l| serde_json::from_str(l).unwrap())
-        .collect();
+    let lines = log.lines();
     let messages: Vec<&str> = lines
         .iter()
-        .map(|l| l["fields"]["message"].as_str().unwrap())
+        .map(|l| l["message"].as_str().unwrap())
         .collect();
     assert_eq!(
         messages,
         [
             "interrupted, retrying",
-            "forbidden",
+            "forbidden; rights in single namespaces are not enough",
+            "stale: what is known stays as it was",
             "synced",
             "recovered",
             "interrupted, retrying",
+            "stale: what is known stays as it was",
             "recovered"
         ],
-        "{text}"
+        "{lines:?}"
     );
-    assert_eq!(lines[0]["fields"]["resource"], "pods");
-    assert_eq!(lines[0]["fields"]["reason"], "server");
-    assert_eq!(lines[2]["fields"]["objects"], 2);
-    assert!(lines[5]["fields"]["seconds"].as_f64().unwrap() > 0.3);
+    assert_eq!(lines[0]["resource"], "pods");
+    assert_eq!(lines[0]["reason"], "server");
+    assert_eq!(lines[3]["objects"], 2);
+    assert!(lines[7]["seconds"].as_f64().unwrap() > 0.3);
+}
+
+#[tokio::test]
+async fn unreadable_objects_are_named_now_and_then_and_counted_each() {
+    let (log, _guard) = listen();
+    let api = with_pods(3).await;
+    for name in ["a", "b", "c", "d"] {
+        api.put(PODS, odd_pod(name));
+    }
+    let options = Options {
+        bad_every: Duration::from_millis(300),
+        ..brisk()
+    };
+    let mut rig = Rig::start(api, options);
+    rig.settled().await;
+    rig.during(Duration::from_millis(350)).await;
+    rig.api.put(PODS, odd_pod("e"));
+    rig.until("each is counted", |w, _| {
+        w.faults_of(FaultReason::Decode) == 5
+    })
+    .await;
+    assert_eq!(rig.world.bad.len(), 5);
+    let lines = log.lines();
+    let named: Vec<(&Value, &Value)> = lines
+        .iter()
+        .filter(|l| l["message"] == "unreadable object")
+        .map(|l| (&l["name"], &l["unnamed"]))
+        .collect();
+    assert_eq!(named, [(&json!("a"), &json!(0)), (&json!("e"), &json!(3))]);
 }
 
 #[tokio::test]
@@ -1219,7 +1592,8 @@ async fn a_kubeconfig_leads_to_its_server() {
     let client = connect_with(config.unwrap()).unwrap();
     let (sender, mut changes) = mpsc::channel(64);
     let (_stop, shutdown) = watch::channel(false);
-    let _cluster = Cluster::start(&client, decode, &sender, &shutdown, brisk());
+    let access = Access::fixed(client);
+    let _cluster = Cluster::start(&access, decode, &sender, &shutdown, brisk());
     let synced = async { while !matches!(changes.recv().await, Some(Change::RelistEnd(_))) {} };
     timeout(Duration::from_secs(5), synced).await.unwrap();
 }

@@ -89,7 +89,7 @@ pub(super) fn page(site: &Site<'_>, ledger: &Ledger, query: &str) -> Page {
             section {
                 h2 { "By namespace" }
                 @let all = ranked(site);
-                (namespace_table(all.iter().take(TOP)))
+                (namespace_table(site, all.iter().take(TOP)))
                 @if all.len() > TOP { p { a href="namespaces" { "All " (all.len()) " namespaces" } } }
             }
             section {
@@ -145,7 +145,8 @@ fn ranked<'a>(site: &Site<'a>) -> Vec<Row<'a>> {
     all
 }
 
-fn namespace_table<'a>(rows: impl Iterator<Item = &'a Row<'a>>) -> Markup {
+fn namespace_table<'a>(site: &Site<'_>, rows: impl Iterator<Item = &'a Row<'a>>) -> Markup {
+    let pods = !site.snapshot.without_pods;
     let number = |namespace: &str, path: &str, priority: Priority, n: u32| {
         let href = link(
             path,
@@ -160,17 +161,21 @@ fn namespace_table<'a>(rows: impl Iterator<Item = &'a Row<'a>>) -> Markup {
     let head = html! {
         th scope="col" { "Namespace" }
         @for p in risky() { th.num scope="col" { (p.as_str()) } }
-        th.num scope="col" { "critical pods" }
-        th.num.wide scope="col" { "high pods" }
+        @if pods {
+            th.num scope="col" { "critical pods" }
+            th.num.wide scope="col" { "high pods" }
+        }
     };
     let body = html! {
         @for (namespace, block) in rows {
             tr {
                 th scope="row" { a href=(link("subjects", &[("namespace", namespace_value(namespace))])) { (namespace_name(namespace)) } }
                 @for p in risky() { (number(namespace, "subjects", p, counts(&block.risky_subjects, p).0)) }
-                (number(namespace, "pods", Priority::Critical, block.hot_pods[Priority::Critical as usize][0]))
-                @let high = block.hot_pods[Priority::High as usize][0];
-                td.num.wide { (high) }
+                @if pods {
+                    (number(namespace, "pods", Priority::Critical, block.hot_pods[Priority::Critical as usize][0]))
+                    @let high = block.hot_pods[Priority::High as usize][0];
+                    td.num.wide { (high) }
+                }
             }
         }
     };
@@ -205,7 +210,7 @@ pub(super) fn namespaces(site: &Site<'_>, query: &str) -> Page {
         body: html! {
             h1 { "Namespaces, the worst first" }
             (faults(&wrong))
-            (namespace_table(listed.items.iter()))
+            (namespace_table(site, listed.items.iter()))
             (pager("namespaces", query, slice, &listed))
         },
         json: "api/v1/summary".into(),
@@ -258,7 +263,8 @@ fn watches(site: &Site<'_>) -> Markup {
             tr {
                 th scope="row" { (name(resource.plural())) }
                 td {
-                    @if watch.word() == "synced" { "synced" } @else { strong { (watch.word()) } }
+                    @let word = watch.word(site.now);
+                    @if word == "synced" { "synced" } @else { strong { (word) } }
                     @if let Some(fault) = &watch.fault { " " span.soft { (Text(fault)) } }
                 }
                 td.num { (objects) }

@@ -7,7 +7,7 @@ use super::{
 use crate::export::api::{self, ORDERS, POD_HAS};
 use crate::export::params::Params;
 use crate::ledger::{Ledger, Order, PodView, Slice, TokenSource};
-use crate::object::Subject;
+use crate::object::{Resource, Subject};
 use crate::risk::{Priority, Status};
 use maud::{Markup, html};
 
@@ -76,6 +76,9 @@ pub(super) fn page(ledger: &Ledger, query: &str) -> Page {
             (choice("sort", "Sorted by", &sent(query, "sort"), "worst first", ["name"].into_iter()))
             div { button type="submit" { "Filter" } }
             @if !query.is_empty() { div { a href="pods" { "Show all" } } }
+        }
+        @if ledger.watched().all(|r| r != Resource::Pods) {
+            p.warning { "Pods are left out (--allow-partial pods): none is known." }
         }
         (list)
         p.soft { "The priority is that of the strongest account whose API token a pod carries: whoever breaks into the pod has it." }

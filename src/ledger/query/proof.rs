@@ -291,10 +291,11 @@ impl<'a> Less<'a> {
     fn power_in(&self, judged: &Assessment) -> Power<'a> {
         let ledger = self.ledger;
         let rows = judged.edges.iter();
+        let without_pods = ledger.settings.without_pods;
         Power {
             own: judged.own(),
             edges: rows
-                .filter_map(|e| settle::edge_row(e, |name| ledger.names.get(name)))
+                .filter_map(|e| settle::edge_row(e, without_pods, |name| ledger.names.get(name)))
                 .collect(),
         }
     }

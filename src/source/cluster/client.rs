@@ -1,17 +1,41 @@
 //! The client: which cluster, as whom.
 
 use super::wire::chain;
+use arc_swap::ArcSwap;
+use hyper::Uri;
 use hyper::header::{HeaderValue, USER_AGENT};
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::proxy::{SocksV5, Tunnel};
+use hyper_util::client::legacy::connect::{Connect, HttpConnector};
+use hyper_util::client::proxy::matcher::Matcher;
+use hyper_util::rt::TokioExecutor;
+use kube::client::{Body, ClientBuilder, ConfigExt};
 use kube::config::KubeConfigOptions;
 use kube::{Client, Config};
 use std::ffi::OsStr;
+use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::task::spawn_blocking;
+use tower::BoxError;
+use tower::util::MapErrLayer;
 
 /// Where an account's files are mounted.
 const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /// How the exporter names itself to the API server.
 const AGENT: &str = concat!("rbac-exporter/", env!("CARGO_PKG_VERSION"));
+
+/// A connection at rest is asked for a sign of life after this time, and then this often: a peer that
+/// is gone without a word is noticed within 45 s, on a quiet watch too.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_RETRIES: u32 = 3;
+/// What was sent must be acknowledged within this time, for a peer that went in the middle of a request.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(45);
 
 /// No client could be made.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +70,70 @@ pub enum ConnectError {
         /// The error with its causes.
         cause: String,
     },
+    /// What the client was made of now names another server.
+    #[error(
+        "the configuration names {now} instead of {before}; it is not followed there, \
+         restart to judge another cluster"
+    )]
+    Moved {
+        /// The server that is watched.
+        before: String,
+        /// The one that is named.
+        now: String,
+    },
+}
+
+/// The way into a cluster. Credentials that changed on disk, expired or are made by a plugin are taken
+/// up by making the client anew, which the drivers ask for when the server or TLS refused one of them.
+#[derive(Clone)]
+pub struct Access {
+    client: Arc<ArcSwap<Client>>,
+    origin: Option<Arc<Origins>>,
+}
+
+/// What a client is made of.
+struct Origins {
+    context: Option<String>,
+    server: Uri,
+}
+
+impl fmt::Debug for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Access").finish_non_exhaustive()
+    }
+}
+
+impl Access {
+    /// By one client for good.
+    pub fn fixed(client: Client) -> Access {
+        Access {
+            client: Arc::new(ArcSwap::from_pointee(client)),
+            origin: None,
+        }
+    }
+
+    /// The client of now. Streams that an older one opened go on.
+    pub fn client(&self) -> Client {
+        Client::clone(&self.client.load())
+    }
+
+    /// Reads the configuration again, runs its plugin again, and uses what comes of it from now on. The
+    /// client stays as it is when that fails, and when the configuration has come to name another server:
+    /// two clusters must not be taken for one.
+    pub(super) async fn renew(&self) -> Result<(), ConnectError> {
+        let Some(origin) = self.origin.clone() else {
+            return Ok(());
+        };
+        let (client, server) = make(origin.context.clone()).await?;
+        if server != origin.server {
+            return Err(ConnectError::Moved {
+                before: origin.server.to_string(),
+                now: server.to_string(),
+            });
+        }
+        self.client.store(Arc::new(client));
+        Ok(())
+    }
 }
 
 /// Where the configuration comes from.
@@ -75,13 +163,37 @@ pub(super) fn as_own_account(context: Option<&str>) -> bool {
     origin(context, variable.as_deref(), account) == Origin::Account
 }
 
-/// Makes the client: from the kubeconfig if `context` is given or `KUBECONFIG` is set, else from the
-/// pod's own account if its files are there, else from the default kubeconfig.
-pub async fn connect(context: Option<&str>) -> Result<Client, ConnectError> {
-    let config = if as_own_account(context) {
+/// Opens the way in: by the kubeconfig if `context` is given or `KUBECONFIG` is set, else by the pod's
+/// own account if its files are there, else by the default kubeconfig. A credential plugin is run for it,
+/// which may take any time.
+pub async fn connect(context: Option<&str>) -> Result<Access, ConnectError> {
+    let context = context.map(str::to_owned);
+    let (client, server) = make(context.clone()).await?;
+    Ok(Access {
+        client: Arc::new(ArcSwap::from_pointee(client)),
+        origin: Some(Arc::new(Origins { context, server })),
+    })
+}
+
+/// Off the event loop: kube waits for plugins where it is called.
+async fn make(context: Option<String>) -> Result<(Client, Uri), ConnectError> {
+    let runtime = Handle::current();
+    let making = spawn_blocking(move || {
+        let config = runtime.block_on(config(context.as_deref()))?;
+        let server = config.cluster_url.clone();
+        Ok((connect_with(config)?, server))
+    });
+    match making.await {
+        Ok(made) => made,
+        Err(ended) => std::panic::resume_unwind(ended.into_panic()),
+    }
+}
+
+async fn config(context: Option<&str>) -> Result<Config, ConnectError> {
+    if as_own_account(context) {
         Config::incluster().map_err(|error| ConnectError::Account {
             cause: chain(&error),
-        })?
+        })
     } else {
         let options = KubeConfigOptions {
             context: context.map(str::to_owned),
@@ -89,9 +201,8 @@ pub async fn connect(context: Option<&str>) -> Result<Client, ConnectError> {
         };
         let variable = std::env::var_os("KUBECONFIG");
         let config = Config::from_kubeconfig(&options).await;
-        config.map_err(|error| kubeconfig_error(context, variable.as_deref(), &error))?
-    };
-    connect_with(config)
+        config.map_err(|error| kubeconfig_error(context, variable.as_deref(), &error))
+    }
 }
 
 /// Makes the client from a configuration that is known already. Needs a tokio runtime around it.
@@ -99,13 +210,80 @@ pub fn connect_with(mut config: Config) -> Result<Client, ConnectError> {
     config
         .headers
         .push((USER_AGENT, HeaderValue::from_static(AGENT)));
-    // kube would repeat a request for minutes before it says that it failed. Failures are to be seen
-    // and counted when they happen, and backed off from once.
-    config.default_retry = false;
-    let server = config.cluster_url.to_string();
-    Client::try_from(config).map_err(|error| ConnectError::Client {
-        server,
+    client(&config).map_err(|error| ConnectError::Client {
+        server: config.cluster_url.to_string(),
         cause: chain(&error),
+    })
+}
+
+/// As kube makes its own, but with keepalive, and without its retries: those would repeat a request for
+/// minutes before anybody hears that it failed, and failures are to be seen, counted and backed off from
+/// when they happen.
+fn client(config: &Config) -> kube::Result<Client> {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_connect_timeout(config.connect_timeout);
+    tcp.set_keepalive(Some(KEEPALIVE));
+    tcp.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
+    tcp.set_keepalive_retries(Some(KEEPALIVE_RETRIES));
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    tcp.set_tcp_user_timeout(Some(ACKNOWLEDGED_WITHIN));
+    let Some(proxy) = &config.proxy_url else {
+        return finish(config.rustls_https_connector_with_connector(tcp)?, config);
+    };
+    let matcher = Matcher::builder().all(proxy.to_string()).build();
+    let unsupported = || kube::Error::ProxyProtocolUnsupported {
+        proxy_url: Box::new(proxy.clone()),
+    };
+    let through = matcher
+        .intercept(&config.cluster_url)
+        .ok_or_else(unsupported)?;
+    let at = through.uri().clone();
+    match (proxy.scheme_str(), through.basic_auth()) {
+        (Some("socks5"), _) => {
+            let mut socks = SocksV5::new(at, tcp);
+            if let Some((user, password)) = through.raw_auth() {
+                socks = socks.with_auth(user.to_owned(), password.to_owned());
+            }
+            finish(config.rustls_https_connector_with_connector(socks)?, config)
+        }
+        (Some("http"), auth) => {
+            let mut tunnel = Tunnel::new(at, tcp);
+            if let Some(auth) = auth {
+                tunnel = tunnel.with_auth(auth.clone());
+            }
+            finish(
+                config.rustls_https_connector_with_connector(tunnel)?,
+                config,
+            )
+        }
+        (Some("https"), auth) => {
+            let mut tunnel = Tunnel::new(at, config.rustls_https_connector_with_connector(tcp)?);
+            if let Some(auth) = auth {
+                tunnel = tunnel.with_auth(auth.clone());
+            }
+            finish(
+                config.rustls_https_connector_with_connector(tunnel)?,
+                config,
+            )
+        }
+        _ => Err(unsupported()),
+    }
+}
+
+/// What goes above the connection: address, credentials, headers.
+fn finish<C>(connector: C, config: &Config) -> kube::Result<Client>
+where
+    C: Connect + Clone + Send + Sync + 'static,
+{
+    let service = legacy::Client::builder(TokioExecutor::new()).build::<_, Body>(connector);
+    let stack = ClientBuilder::new(service, config.default_namespace.clone())
+        .with_layer(&MapErrLayer::new(BoxError::from))
+        .with_layer(&config.extra_headers_layer()?);
+    let address = config.base_uri_layer();
+    Ok(match config.auth_layer()? {
+        Some(credentials) => stack.with_layer(&credentials).with_layer(&address).build(),
+        None => stack.with_layer(&address).build(),
     })
 }
 

@@ -52,15 +52,14 @@ mod reviews;
 mod watch;
 mod wire;
 
-pub use client::{ConnectError, connect, connect_with};
+pub use client::{Access, ConnectError, connect, connect_with};
 pub use own_token::own_audiences;
 pub use reviews::{TokenOwner, may_get_path, owner_of_token};
 
-use crate::ledger::{Change, FaultReason};
+use crate::ledger::{Change, FaultReason, WatchState};
 use crate::object::{Object, Resource};
 use crate::source::DecodeError;
 use backoff::{Backoff, between};
-use kube::Client;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch as signal};
@@ -105,7 +104,7 @@ pub struct Options {
     pub retry_after_longest: Duration,
     /// Longest frame of a watch in bytes. etcd holds 1.5 MB; this is for what is no API server.
     pub frame_limit: usize,
-    /// Longest page of a list in bytes.
+    /// Longest page of a list in bytes. Pages of large objects are halved until they fit.
     pub page_limit: usize,
     /// `Activity` is sent at most this often for each resource.
     pub activity_every: Duration,
@@ -113,6 +112,16 @@ pub struct Options {
     pub start_within: Duration,
     /// The version is re-read at most this often.
     pub version_every: Duration,
+    /// The client is made anew at most this often.
+    pub renew_every: Duration,
+    /// A resource that may be listed but not watched is listed this often, or a little less.
+    pub poll_every: Duration,
+    /// An outage that lasts this long is told a second time, louder.
+    pub stale_after: Duration,
+    /// Of objects that cannot be read one is named in the log this often, for each resource.
+    pub bad_every: Duration,
+    /// Watch after the list; otherwise the driver ends with it.
+    pub watch: bool,
 }
 
 impl Default for Options {
@@ -132,11 +141,16 @@ impl Default for Options {
             forbidden_shortest: Duration::from_secs(2),
             forbidden_longest: Duration::from_secs(60),
             retry_after_longest: Duration::from_secs(300),
-            frame_limit: 64 << 20,
-            page_limit: 512 << 20,
+            frame_limit: 32 << 20,
+            page_limit: 128 << 20,
             activity_every: Duration::from_secs(1),
             start_within: Duration::from_millis(250),
             version_every: Duration::from_secs(10),
+            renew_every: Duration::from_secs(30),
+            poll_every: Duration::from_secs(60),
+            stale_after: Duration::from_secs(WatchState::STALE_AFTER.unsigned_abs()),
+            bad_every: Duration::from_secs(60),
+            watch: true,
         }
     }
 }
@@ -151,23 +165,23 @@ impl Cluster {
     /// Starts the drivers. They end when the receiver of `changes` is gone, or when `shutdown`
     /// becomes true or its sender is gone.
     pub fn start(
-        client: &Client,
+        access: &Access,
         decode: Decode,
         changes: &mpsc::Sender<Change>,
         shutdown: &signal::Receiver<bool>,
         options: Options,
     ) -> Cluster {
         let options = Arc::new(options);
-        let reconnected = Arc::new(Notify::new());
+        let bells = Arc::new(Bells::default());
         let mut tasks = JoinSet::new();
         for &resource in &options.resources {
             let driver = watch::Driver::new(
                 resource,
-                client.clone(),
+                access.clone(),
                 decode,
                 changes.clone(),
                 options.clone(),
-                reconnected.clone(),
+                bells.clone(),
             );
             tasks.spawn(until_closed(
                 changes.clone(),
@@ -175,7 +189,9 @@ impl Cluster {
                 driver.run(),
             ));
         }
-        let version = follow_version(client.clone(), changes.clone(), options, reconnected);
+        let renewal = renew(access.clone(), options.clone(), bells.clone());
+        tasks.spawn(until_closed(changes.clone(), shutdown.clone(), renewal));
+        let version = follow_version(access.clone(), changes.clone(), options, bells);
         tasks.spawn(until_closed(changes.clone(), shutdown.clone(), version));
         Cluster { tasks }
     }
@@ -216,16 +232,45 @@ async fn send(changes: &mpsc::Sender<Change>, change: Change) {
     }
 }
 
+/// What the drivers tell the tasks beside them.
+#[derive(Debug, Default)]
+struct Bells {
+    /// The server is heard from again.
+    reconnected: Notify,
+    /// Credentials, certificates or the address may no longer be good.
+    doubted: Notify,
+}
+
+/// Makes the client anew whenever a driver doubts it: a token, a client certificate or an authority that
+/// was replaced on disk or has expired, a plugin that makes them. One line when that begins to fail and
+/// none per try.
+async fn renew(access: Access, options: Arc<Options>, bells: Arc<Bells>) {
+    let mut failing = false;
+    loop {
+        bells.doubted.notified().await;
+        match access.renew().await {
+            Ok(()) => failing = false,
+            Err(error) if !std::mem::replace(&mut failing, true) => {
+                tracing::warn!(%error, "credentials cannot be renewed, going on with the last ones");
+            }
+            Err(_) => {}
+        }
+        // a doubt that comes meanwhile is kept
+        sleep(options.renew_every).await;
+    }
+}
+
 /// Reads the server's version at the start and after each outage. A server that refuses to tell is
 /// not asked again before the next one; one that cannot be reached is, and the last answer stands.
 async fn follow_version(
-    client: Client,
+    access: Access,
     changes: mpsc::Sender<Change>,
     options: Arc<Options>,
-    reconnected: Arc<Notify>,
+    bells: Arc<Bells>,
 ) {
     let mut backoff = Backoff::new(options.backoff_shortest, options.backoff_longest);
     loop {
+        let client = access.client();
         let answer = timeout(options.open_deadline, wire::version(&client)).await;
         let answer =
             answer.unwrap_or_else(|_| Err(Failure::timeout("no answer", options.open_deadline)));
@@ -238,7 +283,7 @@ async fn follow_version(
             }
         }
         backoff.reset();
-        reconnected.notified().await;
+        bells.reconnected.notified().await;
         sleep(between(options.version_every / 2, options.version_every)).await;
     }
 }

@@ -6,19 +6,18 @@
 
 use super::backoff::{Backoff, between};
 use super::wire::{self, Event, Failure, Frames, Identity, Page};
-use super::{Decode, Options, is_outage, pause, send};
+use super::{Access, Bells, Decode, Options, is_outage, pause, send};
 use crate::ledger::{Change, FaultReason, ObjectRef, WatchEvent};
 use crate::object::Resource;
 use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
-use kube::Client;
 use kube::api::{ListParams, WatchParams};
 use kube::core::Request;
 use kube::core::Resource as _;
 use serde_json::value::RawValue;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 /// Pages are not halved below this.
@@ -27,13 +26,12 @@ const SMALLEST_PAGE: u32 = 10;
 /// Follows one resource.
 pub(super) struct Driver {
     resource: Resource,
-    client: Client,
+    access: Access,
     requests: Request,
     decode: Decode,
     changes: mpsc::Sender<Change>,
     options: Arc<Options>,
-    /// Wakes the reader of the server's version.
-    reconnected: Arc<Notify>,
+    bells: Arc<Bells>,
 
     /// Where to watch from; without one everything is listed.
     version: Option<String>,
@@ -49,8 +47,14 @@ pub(super) struct Driver {
     refusals: Backoff,
 
     born: Instant,
-    listed_once: bool,
+    /// When everything was last listed.
+    listed: Option<Instant>,
     watched_once: bool,
+    /// The last watch was refused, so that a list says nothing of whether it still is.
+    refused: bool,
+    /// When an unreadable object was last named in the log, and how many were not since.
+    named: Option<Instant>,
+    unnamed: usize,
     /// When `Activity` was last sent; `None` makes the next contact count at once.
     reported: Option<Instant>,
     outage: Option<Outage>,
@@ -61,24 +65,25 @@ struct Outage {
     since: Instant,
     fault_logged: bool,
     forbidden_logged: bool,
+    stale_logged: bool,
 }
 
 impl Driver {
     pub(super) fn new(
         resource: Resource,
-        client: Client,
+        access: Access,
         decode: Decode,
         changes: mpsc::Sender<Change>,
         options: Arc<Options>,
-        reconnected: Arc<Notify>,
+        bells: Arc<Bells>,
     ) -> Driver {
         Driver {
             resource,
-            client,
+            access,
             requests: Request::new(path(resource)),
             decode,
             changes,
-            reconnected,
+            bells,
             version: None,
             broke_at: None,
             doubt: false,
@@ -87,18 +92,21 @@ impl Driver {
             faults: Backoff::new(options.backoff_shortest, options.backoff_longest),
             refusals: Backoff::new(options.forbidden_shortest, options.forbidden_longest),
             born: Instant::now(),
-            listed_once: false,
+            listed: None,
             watched_once: false,
+            refused: false,
+            named: None,
+            unnamed: 0,
             reported: None,
             outage: None,
             options,
         }
     }
 
-    /// Drives until it is dropped.
+    /// Drives until it is dropped, or without watches until everything is listed.
     pub(super) async fn run(mut self) {
         sleep(between(Duration::ZERO, self.options.start_within)).await;
-        loop {
+        while self.options.watch || self.listed.is_none() {
             if let Err(failure) = self.turn().await {
                 self.failed(failure).await;
             }
@@ -113,6 +121,9 @@ impl Driver {
             Some(version) => version,
             None => self.list().await?,
         };
+        if !self.options.watch {
+            return Ok(());
+        }
         self.follow(&version).await
     }
 
@@ -134,7 +145,7 @@ impl Driver {
                 return Err(failure);
             }
             let text = String::from_utf8_lossy(&answer);
-            let page = Page::parse(&text)?;
+            let page = Page::parse(&text, self.resource)?;
             if version.is_none() {
                 self.send(Change::RelistBegin(self.resource)).await;
             }
@@ -158,8 +169,7 @@ impl Driver {
         }
         self.send(Change::RelistEnd(self.resource)).await;
         self.page_size = self.page_size.saturating_mul(2).min(self.options.page_size);
-        if !self.listed_once {
-            self.listed_once = true;
+        if self.listed.replace(Instant::now()).is_none() {
             let seconds = self.born.elapsed().as_secs_f64();
             tracing::info!(
                 resource = self.resource.plural(),
@@ -189,7 +199,8 @@ impl Driver {
         };
         let request = self.requests.list(&params).map_err(|e| unbuilt(&e))?;
         let deadline = self.options.list_deadline;
-        let fetched = wire::fetch(&self.client, request, answer, self.options.page_limit);
+        let client = self.access.client();
+        let fetched = wire::fetch(&client, request, answer, self.options.page_limit);
         match timeout(deadline, fetched).await {
             Ok(fetched) => fetched?,
             Err(_) => {
@@ -213,7 +224,7 @@ impl Driver {
             let mut answer = Vec::new();
             self.page(None, 1, &mut answer).await?;
             let text = String::from_utf8_lossy(&answer);
-            let theirs = Page::parse(&text)?.version.parse::<u64>();
+            let theirs = Page::parse(&text, self.resource)?.version.parse::<u64>();
             if theirs.is_ok_and(|theirs| theirs < ours) {
                 self.version = None;
             }
@@ -237,11 +248,16 @@ impl Driver {
             .requests
             .watch(&params, version)
             .map_err(|e| unbuilt(&e))?;
-        let opening = Frames::open(&self.client, request, options.frame_limit);
+        let client = self.access.client();
+        let opening = Frames::open(&client, request, options.frame_limit);
         let mut frames = match timeout(options.open_deadline, opening).await {
             Ok(Ok(frames)) => frames,
             Ok(Err(failure)) => {
-                if failure.stale {
+                self.refused = failure.reason == FaultReason::Forbidden;
+                let old = self
+                    .listed
+                    .is_some_and(|at| at.elapsed() >= options.poll_every);
+                if failure.stale || (self.refused && old) {
                     self.version = None;
                 }
                 return Err(failure);
@@ -250,6 +266,10 @@ impl Driver {
         };
 
         let opened = Instant::now();
+        if std::mem::take(&mut self.refused) {
+            // that it is allowed again must not wait until the next word is due
+            self.reported = None;
+        }
         self.heard().await;
         if self.watched_once {
             self.watch(WatchEvent::Restart).await;
@@ -368,7 +388,15 @@ impl Driver {
 
     /// Hands on one object, decoded or bad.
     async fn apply(&mut self, object: &RawValue, identity: Option<Identity>) {
-        let error = match (self.decode)(self.resource, object.get()) {
+        let kind = identity.as_ref().and_then(|i| i.kind.as_deref());
+        let decoded = match kind.filter(|kind| *kind != self.resource.kind()) {
+            None => (self.decode)(self.resource, object.get()).map_err(|error| error.message),
+            Some(kind) => Err(format!(
+                "an object of kind {kind} came among {}",
+                self.resource.plural()
+            )),
+        };
+        let error = match decoded {
             Ok(decoded) if decoded.resource() == self.resource => {
                 return self.send(Change::Upsert(decoded)).await;
             }
@@ -376,12 +404,14 @@ impl Driver {
                 let found = decoded.resource().plural();
                 format!("an object of {found} came among {}", self.resource.plural())
             }
-            Err(error) => error.message,
+            Err(error) => error,
         };
         let identity = identity.unwrap_or_else(|| Identity::of(object));
         let failure = Failure::new(FaultReason::Decode, error);
+        let object = self.name(identity);
+        self.complain(&object, &failure.message);
         self.send(Change::Bad {
-            object: self.name(identity),
+            object,
             message: failure.message.clone(),
         })
         .await;
@@ -390,6 +420,28 @@ impl Driver {
             message: failure.message,
         })
         .await;
+    }
+
+    /// Names an object that cannot be read in the log, unless one was named a moment ago: there may be
+    /// as many as there are objects. All are counted and in the report.
+    fn complain(&mut self, object: &ObjectRef, error: &str) {
+        let due = self
+            .named
+            .is_none_or(|at| at.elapsed() >= self.options.bad_every);
+        if !due {
+            self.unnamed += 1;
+            return;
+        }
+        self.named = Some(Instant::now());
+        let unnamed = std::mem::take(&mut self.unnamed);
+        tracing::warn!(
+            resource = self.resource.plural(),
+            namespace = object.namespace,
+            name = object.name,
+            error,
+            unnamed,
+            "unreadable object"
+        );
     }
 
     fn name(&self, identity: Identity) -> ObjectRef {
@@ -405,14 +457,19 @@ impl Driver {
     /// The server was heard from.
     async fn heard(&mut self) {
         if std::mem::take(&mut self.away) {
-            self.reconnected.notify_one();
+            self.bells.reconnected.notify_one();
         }
         let due = self
             .reported
             .is_none_or(|at| at.elapsed() >= self.options.activity_every);
         if due {
             self.reported = Some(Instant::now());
-            self.watch(WatchEvent::Activity).await;
+            let event = if self.refused {
+                WatchEvent::Polled
+            } else {
+                WatchEvent::Activity
+            };
+            self.watch(event).await;
         }
     }
 
@@ -437,15 +494,30 @@ impl Driver {
             since: Instant::now(),
             fault_logged: false,
             forbidden_logged: false,
+            stale_logged: false,
         });
         if forbidden && !std::mem::replace(&mut outage.forbidden_logged, true) {
-            tracing::error!(resource, error = message, "forbidden");
+            tracing::error!(
+                resource,
+                error = message,
+                "forbidden; rights in single namespaces are not enough"
+            );
         } else if !forbidden && !std::mem::replace(&mut outage.fault_logged, true) {
             tracing::warn!(
                 resource,
                 reason = reason.as_str(),
                 error = message,
                 "interrupted, retrying"
+            );
+        }
+        let lasting = outage.since.elapsed() >= self.options.stale_after;
+        if lasting && !std::mem::replace(&mut outage.stale_logged, true) {
+            let seconds = outage.since.elapsed().as_secs_f64();
+            tracing::error!(
+                resource,
+                seconds,
+                error = message,
+                "stale: what is known stays as it was"
             );
         }
 
@@ -459,6 +531,9 @@ impl Driver {
             self.watch(WatchEvent::Forbidden { message }).await;
         }
         self.reported = None;
+        if matches!(reason, FaultReason::Unauthorized | FaultReason::Transport) {
+            self.bells.doubted.notify_one();
+        }
         if is_outage(*reason) {
             self.away = true;
             self.doubt = true;

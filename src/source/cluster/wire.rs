@@ -6,6 +6,7 @@
 //! log the whole body of a list that does not decode.
 
 use crate::ledger::FaultReason;
+use crate::object::Resource;
 use hyper::body::{Body as _, Buf};
 use hyper::header::{ACCEPT, HeaderValue, RETRY_AFTER};
 use hyper::{Request, Response, StatusCode};
@@ -217,9 +218,12 @@ pub(super) struct Page<'a> {
 }
 
 impl<'a> Page<'a> {
-    pub(super) fn parse(text: &'a str) -> Result<Page<'a>, Failure> {
+    /// Reads a page of a list of a resource.
+    pub(super) fn parse(text: &'a str, resource: Resource) -> Result<Page<'a>, Failure> {
         #[derive(Deserialize)]
         struct List<'a> {
+            #[serde(default)]
+            kind: Option<String>,
             metadata: ListMeta,
             #[serde(borrow, default)]
             items: Option<Vec<&'a RawValue>>,
@@ -234,6 +238,13 @@ impl<'a> Page<'a> {
         let list: List<'_> = serde_json::from_str(text).map_err(|e| {
             Failure::new(FaultReason::Decode, format!("the answer is no list: {e}"))
         })?;
+        let expected = format!("{}List", resource.kind());
+        if let Some(kind) = list.kind.filter(|kind| *kind != expected) {
+            return Err(Failure::new(
+                FaultReason::Decode,
+                format!("the answer is a {kind} where a {expected} was asked for"),
+            ));
+        }
         let version = list.metadata.resource_version.filter(|v| !v.is_empty());
         // Any JSON object looks like an empty list, and an empty list deletes everything.
         let version = version.ok_or_else(|| {
@@ -308,6 +319,9 @@ pub(super) struct Identity {
     pub(super) namespace: Option<String>,
     pub(super) name: Option<String>,
     pub(super) resource_version: Option<String>,
+    /// Not of the metadata but of the object.
+    #[serde(skip)]
+    pub(super) kind: Option<String>,
 }
 
 impl Identity {
@@ -315,11 +329,14 @@ impl Identity {
         #[derive(Default, Deserialize)]
         #[serde(default)]
         struct Outer {
+            kind: Option<String>,
             metadata: Identity,
         }
-        serde_json::from_str::<Outer>(object.get())
-            .unwrap_or_default()
-            .metadata
+        let outer: Outer = serde_json::from_str(object.get()).unwrap_or_default();
+        Identity {
+            kind: outer.kind,
+            ..outer.metadata
+        }
     }
 }
 
@@ -461,16 +478,15 @@ mod tests {
 
     #[test]
     fn a_page_is_a_list_with_a_version() {
-        let page =
-            Page::parse(r#"{"metadata":{"resourceVersion":"7","continue":"x"},"items":[1,{}]}"#);
+        let parse = |text| Page::parse(text, Resource::Pods);
+        let page = parse(r#"{"metadata":{"resourceVersion":"7","continue":"x"},"items":[1,{}]}"#);
         let page = page.unwrap();
         assert_eq!(
             (page.version.as_str(), page.next.as_deref()),
             ("7", Some("x"))
         );
         assert_eq!(page.items[0].get(), "1");
-        let empty =
-            Page::parse(r#"{"metadata":{"resourceVersion":"7","continue":""},"items":null}"#);
+        let empty = parse(r#"{"metadata":{"resourceVersion":"7","continue":""},"items":null}"#);
         let empty = empty.unwrap();
         assert!(empty.items.is_empty() && empty.next.is_none());
         for odd in [
@@ -481,11 +497,7 @@ mod tests {
             "<html>",
             "",
         ] {
-            assert_eq!(
-                Page::parse(odd).unwrap_err().reason,
-                FaultReason::Decode,
-                "{odd}"
-            );
+            assert_eq!(parse(odd).unwrap_err().reason, FaultReason::Decode, "{odd}");
         }
     }
 

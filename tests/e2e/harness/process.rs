@@ -124,24 +124,29 @@ impl Process {
         tell_reaper("ended", &self.child.id());
     }
 
+    /// Sends a signal by its name, such as `STOP`.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        Command::new("sh")
+            .args(["-c", "kill -s \"$0\" \"$1\"", name, &pid])
+            .status()
+            .unwrap();
+    }
+
     /// SIGTERM, and the exit status.
     ///
     /// # Panics
     ///
     /// When it is still there after `within`.
     pub(crate) fn terminate(&mut self, within: Duration) -> ExitStatus {
-        let pid = self.child.id().to_string();
-        Command::new("sh")
-            .args(["-c", "kill -s TERM \"$0\"", &pid])
-            .status()
-            .unwrap();
+        self.signal("TERM");
         let (status, _) = eventually("it ends on SIGTERM", within, || {
             self.child
                 .try_wait()
                 .unwrap()
                 .ok_or_else(|| self.log_tail())
         });
-        tell_reaper("ended", &pid);
+        tell_reaper("ended", &self.child.id());
         status
     }
 }

@@ -2,8 +2,8 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -17,8 +17,8 @@ pub(crate) struct SlowRelay {
 }
 
 impl SlowRelay {
-    /// Bytes that pass at once, and the pause after them: an answer of 100 kB takes two seconds.
-    const PIECE: usize = 1024;
+    /// Bytes that pass at once, and the pause after them: an answer of 100 kB takes a second.
+    const PIECE: usize = 2048;
     const PAUSE: Duration = Duration::from_millis(20);
 
     /// Listens before it returns.
@@ -100,6 +100,34 @@ pub(crate) fn start_text_relay(to: u16) -> u16 {
         io::copy(&mut server, &mut client)?;
         Ok(())
     })
+}
+
+/// An HTTP proxy that tunnels to a port, whatever host it is asked for, and tells which ones were.
+pub(crate) fn start_proxy(to: u16) -> (u16, Arc<Mutex<Vec<String>>>) {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let hosts = Arc::clone(&asked);
+    let port = serve(move |mut client| {
+        // Byte by byte, as what follows the empty line is not ours.
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            client.read_exact(&mut byte)?;
+            head.push(byte[0]);
+        }
+        let line = String::from_utf8_lossy(&head)
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .to_owned();
+        hosts.lock().unwrap().push(line);
+        let server = TcpStream::connect((Ipv4Addr::LOCALHOST, to))?;
+        client.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
+        let (from_client, to_server) = (client.try_clone()?, server.try_clone()?);
+        thread::spawn(move || pump(from_client, to_server, None));
+        pump(server, client, None);
+        Ok(())
+    });
+    (port, asked)
 }
 
 /// Serves each connection on a thread of its own, for the life of the test binary.
