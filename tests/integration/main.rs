@@ -18,6 +18,7 @@ mod documents;
 mod door;
 mod explain;
 mod families;
+mod faults;
 mod followed;
 mod generated;
 mod hostile;
