@@ -12,6 +12,7 @@ pub(super) fn door(
     file: Option<&Path>,
     auth: Option<Auth>,
     access: Option<&Access>,
+    telemetry_path: &str,
 ) -> Result<Door, Failure> {
     let reviewer: Option<Arc<dyn Reviewer>> = match (auth, access) {
         (None | Some(Auth::None), _) => None,
@@ -24,7 +25,8 @@ pub(super) fn door(
             ));
         }
     };
-    Door::new(file, reviewer).map_err(|error| Failure::Usage(error.to_string()))
+    Door::new(file, reviewer.map(|reviewer| (reviewer, telemetry_path)))
+        .map_err(|error| Failure::Usage(error.to_string()))
 }
 
 /// The API server that is watched answers for its users.

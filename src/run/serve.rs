@@ -118,7 +118,12 @@ async fn serve(source: &SourceArgs, args: ServeArgs) -> Result<Exit, Failure> {
         Feed::Manifests(_) => None,
         Feed::Cluster(access) => Some(access),
     };
-    let door = Arc::new(super::door::door(web_config.as_deref(), auth, access)?);
+    let door = Arc::new(super::door::door(
+        web_config.as_deref(),
+        auth,
+        access,
+        &telemetry_path,
+    )?);
     let (changes, incoming) = mpsc::channel(world::QUEUE);
     let (running, shutdown) = watch::channel(false);
     let url = listeners

@@ -61,6 +61,9 @@ pub(super) enum Verdict {
 /// A reviewer whose answers are kept for a moment, so that a scrape costs no question.
 pub(super) struct Reviews {
     reviewer: Arc<dyn Reviewer>,
+    /// The path that everybody must be allowed who is allowed any other: every cluster lets whoever
+    /// is authenticated `get` `/api/*` (ClusterRole system:discovery), ours included.
+    always: String,
     turns: Semaphore,
     tokens: Mutex<Kept<[u8; 32], Option<Arc<Identity>>>>,
     rights: Mutex<Kept<[u8; 32], bool>>,
@@ -73,9 +76,10 @@ impl std::fmt::Debug for Reviews {
 }
 
 impl Reviews {
-    pub(super) fn new(reviewer: Arc<dyn Reviewer>) -> Reviews {
+    pub(super) fn new(reviewer: Arc<dyn Reviewer>, always: &str) -> Reviews {
         Reviews {
             reviewer,
+            always: always.to_owned(),
             turns: Semaphore::new(AT_ONCE),
             tokens: Mutex::default(),
             rights: Mutex::default(),
@@ -107,22 +111,24 @@ impl Reviews {
         let Some(who) = who else {
             return Ok(Verdict::Unknown);
         };
-        let right_key = key(&[token, path]);
-        let known = lock(&self.rights).get(&right_key);
-        let may = match known {
-            Some(may) => may,
-            None => {
-                let _turn = self.turns.acquire().await.map_err(|e| e.to_string())?;
-                let may = self.reviewer.may(who.clone(), path.to_owned()).await?;
-                lock(&self.rights).put(right_key, may, if may { YES } else { NO });
-                may
+        for path in [self.always.as_str(), path] {
+            if !self.may(token, &who, path).await? {
+                return Ok(Verdict::Forbidden(who.user.clone()));
             }
-        };
-        Ok(if may {
-            Verdict::Allowed
-        } else {
-            Verdict::Forbidden(who.user.clone())
-        })
+        }
+        Ok(Verdict::Allowed)
+    }
+
+    async fn may(&self, token: &str, who: &Arc<Identity>, path: &str) -> Result<bool, String> {
+        let key = key(&[token, path]);
+        let known = lock(&self.rights).get(&key);
+        if let Some(may) = known {
+            return Ok(may);
+        }
+        let _turn = self.turns.acquire().await.map_err(|e| e.to_string())?;
+        let may = self.reviewer.may(who.clone(), path.to_owned()).await?;
+        lock(&self.rights).put(key, may, if may { YES } else { NO });
+        Ok(may)
     }
 }
 
@@ -195,7 +201,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn answers_are_kept_for_a_moment() {
         let fake = Arc::new(Fake::default());
-        let reviews = Reviews::new(fake.clone());
+        let reviews = Reviews::new(fake.clone(), "/metrics");
         let asked = || {
             (
                 fake.who.load(Ordering::Relaxed),
@@ -221,19 +227,36 @@ mod tests {
         assert_eq!(asked(), (4, 3));
     }
 
+    #[tokio::test]
+    async fn what_everybody_may_read_of_an_api_server_is_not_enough() {
+        struct Discovery;
+        impl Reviewer for Discovery {
+            fn who(&self, _: String) -> Answer<Option<Identity>> {
+                Box::pin(async { Ok(Some(Identity::default())) })
+            }
+            fn may(&self, _: Arc<Identity>, path: String) -> Answer<bool> {
+                Box::pin(async move { Ok(path.starts_with("/api/")) })
+            }
+        }
+        let reviews = Reviews::new(Arc::new(Discovery), "/metrics");
+        let verdict = reviews.check("a", "/api/v1/report").await;
+        assert_eq!(verdict, Verdict::Forbidden(String::new()));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn nobody_comes_in_when_the_server_cannot_be_asked() {
-        let reviews = Reviews::new(Arc::new(Fake {
+        let fake = Fake {
             down: true,
             ..Fake::default()
-        }));
+        };
+        let reviews = Reviews::new(Arc::new(fake), "/metrics");
         let verdict = reviews.check("good", "/metrics").await;
         assert_eq!(verdict, Verdict::Unasked("connection refused".into()));
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_kept_is_bounded() {
-        let reviews = Reviews::new(Arc::new(Fake::default()));
+        let reviews = Reviews::new(Arc::new(Fake::default()), "/metrics");
         for i in 0..3 * KEPT {
             reviews.check(&format!("bad {i}"), "/metrics").await;
         }

@@ -89,17 +89,18 @@ impl Door {
         }
     }
 
-    /// A door as a web-config file and `--web.auth` ask for it.
+    /// A door as a web-config file and `--web.auth` ask for it. Beside the reviewer stands the path
+    /// that whoever may read any other must be allowed too.
     ///
     /// # Errors
     ///
     /// What is wrong with the file, or that it has users although the API server is to be asked.
     pub fn new(
         file: Option<&Path>,
-        reviewer: Option<Arc<dyn Reviewer>>,
+        reviewer: Option<(Arc<dyn Reviewer>, &str)>,
     ) -> Result<Door, WebConfigError> {
         let mut door = Door::open();
-        door.reviews = reviewer.map(Reviews::new);
+        door.reviews = reviewer.map(|(reviewer, always)| Reviews::new(reviewer, always));
         door.file = file.map(Path::to_owned);
         if let Some(file) = file {
             door.current.store(Arc::new(door.read(file)?));
