@@ -4,7 +4,7 @@ CARGO ?= cargo
 # The tests start several servers of 300 MB each and measure times, so they take turns.
 E2E_ARGS ?= --test-threads=1
 
-.PHONY: help check fmt fmt-check lint test doc e2e sdk drawings parts soak demo tour bench release size clean-parts
+.PHONY: help check fmt fmt-check lint test doc parts e2e sdk drawings soak manifests references demo tour bench release image deny advisories sbom clean-parts
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,13 @@ drawings: ## draw the dashboards with the demo's data into target/drawings (Pyth
 soak: parts ## 22 minutes of changes and dying servers; RBAC_EXPORTER_SOAK_SECONDS, _RATE and _DISTURBANCES change that
 	$(CARGO) test --locked --test e2e -- --ignored --show-output soak::
 
+manifests: parts ## render deploy/manifests, and the chart's table of values, from the chart
+	RBAC_EXPORTER_WRITE_MANIFESTS=1 $(CARGO) test --locked --test integration -- chart::the_readme
+	RBAC_EXPORTER_WRITE_MANIFESTS=1 $(CARGO) test --locked --test e2e -- deploy::the_manifests_are
+
+references: ## write docs/metrics.md and docs/rules.md from the code
+	RBAC_EXPORTER_WRITE_MANIFESTS=1 $(CARGO) test --locked --test integration -- reference::
+
 demo: ## serve the demo cluster on :7222
 	$(CARGO) run --locked --release -- --source.manifests deploy/demo
 
@@ -55,10 +62,18 @@ bench: ## the ledger at three sizes: first judgement, single events, self-check,
 release: ## optimised binary in target/release
 	$(CARGO) build --locked --release
 
-size: release ## is the release binary at most 12 MB?
-	@size=$$(wc -c < target/release/rbac-exporter); \
-	echo "release binary: $$size bytes"; \
-	test "$$size" -le 12000000 || { echo "larger than the 12,000,000 bytes that are promised" >&2; exit 1; }
+image: ## the image's file system in target/image: static binary of at most 12 MB, certificates, nothing else
+	deploy/image/rootfs.sh target/image
+	deploy/image/check.sh target/image
+
+deny: ## which crates, licences and sources are in the tree (cargo install cargo-deny)
+	cargo deny check bans licenses sources
+
+advisories: ## known vulnerabilities; needs github.com
+	cargo deny check advisories
+
+sbom: ## what the binary is made of, as CycloneDX (cargo install cargo-cyclonedx)
+	cargo cyclonedx --format json --override-filename rbac-exporter.cdx
 
 clean-parts: ## delete the built servers
 	rm -rf target/parts

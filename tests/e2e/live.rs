@@ -277,25 +277,6 @@ fn a_binding_to_cluster_admin_comes_and_goes_within_a_second() {
 }
 
 #[test]
-fn the_manifests_in_deploy_are_valid() {
-    let world = World::shared();
-    world.exporter_kubeconfig(world.port());
-    // A dry run sees each object on its own, so the namespace has to be there already.
-    let manifests = repository("deploy/manifests");
-    let manifests = manifests.to_str().expect("the path is UTF-8");
-    world.kubectl(
-        &[
-            "apply",
-            "--dry-run=server",
-            "--validate=strict",
-            "-k",
-            manifests,
-        ],
-        "",
-    );
-}
-
-#[test]
 fn the_demo_on_a_server_is_judged_as_its_files_are() {
     let world = World::with_controllers();
     let demo = repository("deploy/demo");

@@ -18,8 +18,12 @@ mod cut;
 mod dashboards;
 /// What a fresh cluster is judged as, and what one edit of it is.
 mod default_cluster;
+/// The chart and the manifests.
+mod deploy;
 /// A diff with a live cluster on the left.
 mod diff;
+/// Who is let in.
+mod door;
 /// Servers that die or are slow.
 mod faults;
 /// Changes, from kubectl to `/metrics`.

@@ -59,6 +59,27 @@ pub(crate) fn kubernetes(part: &str) -> PathBuf {
     Release::Newest.part(part)
 }
 
+/// A directory with the CustomResourceDefinitions of the Prometheus Operator that the chart uses.
+///
+/// # Panics
+///
+/// When `make parts` has not put it there.
+pub(crate) fn operator_crds() -> PathBuf {
+    let built = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("target/parts")
+        .join(Release::Newest.version());
+    let newest = std::fs::read_dir(built)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| {
+            path.file_name()
+                .is_some_and(|n| n.to_string_lossy().starts_with("crds-"))
+        })
+        .max();
+    newest.expect("the Prometheus Operator's CRDs are missing: run `make parts`, which needs Go")
+}
+
 /// A program of Debian's package `prometheus`.
 ///
 /// # Panics

@@ -357,8 +357,10 @@ impl World {
     /// Creates the account, role and binding that we tell people to run the exporter under, and
     /// gives a kubeconfig with that account's token that goes to the API server through `port`.
     pub(crate) fn exporter_kubeconfig(&self, port: u16) -> PathBuf {
-        let manifest = repository("deploy/manifests/rbac.yaml");
-        self.kubectl(&["apply", "-f", &manifest.display().to_string()], "");
+        for file in ["namespace", "serviceaccount", "rbac"] {
+            let manifest = repository(&format!("deploy/manifests/base/{file}.yaml"));
+            self.kubectl(&["apply", "-f", &manifest.display().to_string()], "");
+        }
         self.account_kubeconfig("rbac-exporter", "rbac-exporter", port)
     }
 
@@ -380,6 +382,23 @@ impl World {
         params.not_after = until.into();
         let certificate = params.signed_by(&own, &authority).unwrap();
         (certificate.pem(), own.serialize_pem())
+    }
+
+    /// Are there controllers, which finish a namespace that is deleted?
+    pub(crate) fn has_controllers(&self) -> bool {
+        self.controllers.is_some()
+    }
+
+    /// Does what the namespace controller would do with a deleted namespace that is empty.
+    #[track_caller]
+    pub(crate) fn finish_namespace(&self, name: &str) {
+        let mut namespace = self.get(&["namespace", name]);
+        namespace["spec"]["finalizers"] = json!([]);
+        let path = format!("/api/v1/namespaces/{name}/finalize");
+        self.kubectl(
+            &["replace", "--raw", &path, "-f", "-"],
+            &namespace.to_string(),
+        );
     }
 
     /// The port of the API server.
