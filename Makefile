@@ -4,7 +4,7 @@ CARGO ?= cargo
 # The tests start several servers of 300 MB each and measure times, so they take turns.
 E2E_ARGS ?= --test-threads=1
 
-.PHONY: help check fmt fmt-check lint test doc parts e2e sdk drawings soak manifests references demo tour bench release image deny advisories sbom clean-parts
+.PHONY: help check fmt fmt-check lint test doc parts e2e sdk drawings soak manifests references demo tour bench release size image deny advisories sbom clean-parts
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,7 +62,12 @@ bench: ## the ledger at three sizes: first judgement, single events, self-check,
 release: ## optimised binary in target/release
 	$(CARGO) build --locked --release
 
-image: ## the image's file system in target/image: static binary of at most 12 MB, certificates, nothing else
+size: release ## is the release binary at most 12 MB?
+	@size=$$(wc -c < target/release/rbac-exporter); \
+	echo "release binary: $$size bytes"; \
+	test "$$size" -le 12000000 || { echo "larger than the 12,000,000 bytes that are promised" >&2; exit 1; }
+
+image: ## the image's file system in target/image: a static binary, certificates, nothing else
 	deploy/image/rootfs.sh target/image
 	deploy/image/check.sh target/image
 

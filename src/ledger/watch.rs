@@ -76,7 +76,7 @@ impl WatchState {
         (self.forbidden && !self.synced).then(|| {
             format!(
                 "{} may not be listed cluster-wide: {why}; rights in single namespaces are not enough, \
-                 bind the ClusterRole of deploy/manifests to this user",
+                 bind the ClusterRole of deploy/manifests/base to this user",
                 resource.plural()
             )
         })
