@@ -1,5 +1,6 @@
 //! What `explain` prints: one subject, as text for people and as JSON.
 
+use super::acceptance::acceptance_entry;
 use super::kubectl;
 use super::report::{
     GrantEntry, Reference, SubjectEntry, grant_entry, object, printable, subject_entry,
@@ -43,6 +44,9 @@ pub struct Explained {
     pub commands: Vec<String>,
     /// Who can become it in one step.
     pub reached_by: Vec<ReachedByEntry>,
+    /// The item of `accepted:` that would answer for it, with reason, owner and last day to be filled in;
+    /// null when nothing of it is open.
+    pub acceptance: Option<String>,
 }
 
 /// A finding and why.
@@ -225,6 +229,7 @@ impl Explained {
             cut_exact: cut.exact,
             commands: kubectl::commands(&cut.entries, context),
             reached_by: explanation.reached_by.iter().map(reached_by).collect(),
+            acceptance: explanation.proposal.as_ref().map(acceptance_entry),
         }
     }
 
@@ -287,6 +292,12 @@ impl Explained {
             }
             out.push_str("\nCan be taken by\n");
             wrapped(&mut out, "  ", &names.join(", "), width);
+        }
+        if let Some(entry) = &self.acceptance {
+            let what = "If it may stay, an item of accepted: in the configuration, once reason, owner and last day are filled in:";
+            out.push_str("\nAccept\n");
+            wrapped(&mut out, "  ", what, width);
+            out.push_str(entry);
         }
         out
     }

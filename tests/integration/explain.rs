@@ -163,6 +163,14 @@ fn every_risky_subject_of_the_demo_has_a_sentence_and_evidence() {
             subject["path"].as_array().unwrap().len()
         );
         assert_eq!(list("cut").is_empty(), list("commands").is_empty());
+        match explained["acceptance"].as_str() {
+            Some(entry) => {
+                assert_eq!(subject["status"], "open", "{who}");
+                let accept = run(&["accept", &who, "--source.manifests", demo()]);
+                assert!(accept.out.contains(entry), "{who}: {}", accept.out);
+            }
+            None => assert_ne!(subject["status"], "open", "{who}"),
+        }
         told += 1;
     }
     assert_eq!(told, 12);

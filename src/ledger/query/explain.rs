@@ -2,7 +2,7 @@
 
 use super::super::rows::{EdgeRow, SubjectKey};
 use super::super::table::RowId;
-use super::super::{Ledger, graph};
+use super::super::{Ledger, Proposal, graph};
 use super::proof::{Less, Part};
 use super::{Asked, FindingView, Grant, SubjectView};
 use crate::object::{Origin, PolicyRule, Subject};
@@ -83,6 +83,8 @@ pub struct Explanation {
     pub end: Vec<ExplainedFinding>,
     /// Who can become it.
     pub reached_by: Vec<ReachedBy>,
+    /// What an acceptance of it would have to list; nothing when nothing of it is open.
+    pub proposal: Option<Proposal>,
 }
 
 impl Ledger {
@@ -96,6 +98,7 @@ impl Ledger {
         let end = steps.last().map(|(_, _, to)| *to);
         let less = Less::nothing(self, &asked, view.priority);
         Some(Explanation {
+            proposal: self.proposal(subject),
             findings: self.explained_findings(key, Priority::Low),
             path: steps
                 .iter()
