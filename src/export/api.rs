@@ -8,10 +8,11 @@ use super::report::{
     Report, Summary, binding_entry, pod_entry, role_entry, subject_entry, subject_of,
 };
 use super::rules::RuleEntry;
+use super::who_can::WhoCan;
 use crate::clock;
 use crate::ledger::{
-    BindingFilter, Filter, Ledger, Listed, Order, PodFilter, PodHas, RoleFilter, Slice, Snapshot,
-    SubjectFilter,
+    Attributes, BindingFilter, Filter, Ledger, Listed, Order, PodFilter, PodHas, RoleFilter, Slice,
+    Snapshot, SubjectFilter,
 };
 use crate::object::Subject;
 use crate::risk::{Catalogue, Priority, Status};
@@ -117,6 +118,7 @@ pub(super) fn answer(ledger: &Ledger, ask: &Ask<'_>) -> Reply {
         "pods" => pods(ledger, ask, params),
         "roles" => roles(ledger, ask, params),
         "bindings" => bindings(ledger, ask, params),
+        "who-can" => who_can(ledger, params),
         "rules" => rules(ledger, ask, &mut params).and_then(|page| {
             params.finish().map_err(Problem::bad)?;
             page.written()
@@ -165,7 +167,7 @@ fn reply(ask: &Ask<'_>, (packed, length): (bytes::Bytes, u64)) -> Reply {
 
 fn no_path(path: &str) -> Problem {
     let known = [
-        "bindings", "pods", "report", "roles", "rules", "subjects", "summary",
+        "bindings", "pods", "report", "roles", "rules", "subjects", "summary", "who-can",
     ];
     let detail = not_among(path, known.into_iter());
     Problem::not_found(format!("below {ROOT} {detail}"))
@@ -375,6 +377,47 @@ fn bindings(ledger: &Ledger, ask: &Ask<'_>, mut params: Params<'_>) -> Written {
     params.finish().map_err(Problem::bad)?;
     let listed = ledger.list_bindings(&filter, &slice);
     Page::of("bindings", ledger, ask, slice, &listed, binding_entry).written()
+}
+
+/// Everybody who may do something: as the command answers, in one piece, since it is small.
+fn who_can(ledger: &Ledger, mut params: Params<'_>) -> Written {
+    let mut text = |name| params.text(name).unwrap_or_default();
+    let (verb, resource, path) = (text("verb"), text("resource"), text("path"));
+    let (group, subresource) = (text("group"), text("subresource"));
+    let (name, namespace) = (text("name"), text("namespace"));
+    let anywhere = params.flag("anywhere").unwrap_or(false);
+    let of_resource = [&group, &subresource, &name, &namespace];
+    let needs = match (verb.is_empty(), resource.is_empty(), path.is_empty()) {
+        (true, ..) => Some(("verb", "is needed, such as create")),
+        (_, true, true) => Some((
+            "resource",
+            "is needed, such as pods; or path, such as /metrics",
+        )),
+        (_, false, false) => Some(("path", "is asked alone, without resource")),
+        (_, true, false) if anywhere || of_resource.iter().any(|p| !p.is_empty()) => Some((
+            "path",
+            "lies in no namespace and group, and has no name and subresource",
+        )),
+        _ => None,
+    };
+    if let Some((parameter, what)) = needs {
+        params.fault(parameter, what.to_owned());
+    }
+    params.finish().map_err(Problem::bad)?;
+    let asked = if path.is_empty() {
+        Attributes::Resource {
+            verb,
+            group,
+            resource,
+            subresource,
+            name,
+            namespace,
+        }
+    } else {
+        Attributes::Url { verb, path }
+    };
+    let who = WhoCan::of(&ledger.who_can(&asked, anywhere), ledger.complete());
+    written(|out| serde_json::to_writer(out, &who))
 }
 
 fn rules<'a>(

@@ -41,7 +41,8 @@ impl<'a> Params<'a> {
         params
     }
 
-    fn fault(&mut self, parameter: &str, detail: String) {
+    /// Notes something wrong.
+    pub(super) fn fault(&mut self, parameter: &str, detail: String) {
         let parameter = parameter.to_owned();
         self.faults.push(Fault { parameter, detail });
     }

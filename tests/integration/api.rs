@@ -191,6 +191,23 @@ fn what_is_wrong_with_a_request_is_told_all_at_once() {
         (400, "summary?x=%3Cscript%3E", "none is known here"),
         (400, "report?limit=3", "none is known here"),
         (400, "subjects/User/jane?namespace=a", "none is known here"),
+        (400, "who-can", "verb is needed"),
+        (400, "who-can?verb=get", "resource is needed"),
+        (
+            400,
+            "who-can?verb=get&resource=pods&path=/metrics",
+            "asked alone",
+        ),
+        (
+            400,
+            "who-can?verb=get&path=/metrics&namespace=a",
+            "lies in no namespace",
+        ),
+        (
+            400,
+            "who-can?verb=get&resource=pods&namespce=a",
+            "did you mean namespace?",
+        ),
         (404, "subject", "did you mean subjects?"),
         (404, "", "subjects, summary"),
         (404, "subjects/User/nobody", "no subject user:nobody"),
@@ -324,7 +341,7 @@ fn the_examples_of_the_documentation_are_answers() {
         shown.insert(path.split(['/', '?']).next().unwrap().to_owned());
     }
     let all = [
-        "bindings", "pods", "report", "roles", "rules", "subjects", "summary",
+        "bindings", "pods", "report", "roles", "rules", "subjects", "summary", "who-can",
     ];
     assert!(shown.iter().eq(all), "{shown:?}");
 }

@@ -1,12 +1,16 @@
 //! `/subject`: one subject, and which binding to remove.
 
 use super::{
-    Page, Text, badge, covered, faults, link, moment, name, parts, rule, scope, table, who,
+    Page, Text, badge, covered, faults, link, moment, name, parts, rule, rule_link, scope, table,
+    who,
 };
 use crate::export::api::SUBJECT_KINDS;
+use crate::export::kubectl::commands;
 use crate::export::params::Params;
 use crate::export::report::subject_of;
-use crate::ledger::{Grant, Ledger, SubjectView};
+use crate::export::sentence::sentence;
+use crate::ledger::{Evidence, ExplainedFinding, Explanation, Grant, Ledger, SubjectView};
+use crate::object::PolicyRule;
 use crate::risk::Priority;
 use maud::{Markup, html};
 
@@ -19,8 +23,8 @@ pub(super) fn page(ledger: &Ledger, now: i64, query: &str) -> Page {
     let subject = kind
         .zip(called.as_ref())
         .and_then(|(kind, called)| subject_of(kind, &namespace, called));
-    let view = subject.as_ref().and_then(|s| ledger.explain(s));
-    let Some(view) = view else {
+    let explanation = subject.as_ref().and_then(|s| ledger.explanation(s));
+    let Some(explanation) = explanation else {
         return Page {
             status: if wrong.is_empty() { 404 } else { 400 },
             title: "No such subject".into(),
@@ -33,24 +37,40 @@ pub(super) fn page(ledger: &Ledger, now: i64, query: &str) -> Page {
             json: "api/v1/subjects".into(),
         };
     };
+    let view = &explanation.view;
     let (kind, namespace, called) = parts(&view.subject);
+    let title = view.subject.written();
     let body = html! {
-        h1 { (Text(&view.subject.written())) }
+        h1 { (Text(&title)) }
         p {
             (badge(view.priority)) (covered(view.status))
             @if view.priority > Priority::None { " since " (moment(view.since, now)) }
             @if view.own != view.priority { ", " (badge(view.own)) " on its own" }
         }
+        p.say { (Text(&sentence(&explanation))) }
         @if !view.exists { p.warning { "This service account does not exist: what is bound to it waits for whoever may create it." } }
-        (cut(&view))
-        @if !view.path.is_empty() {
+        (cut(view))
+        @if !explanation.path.is_empty() {
             h2 { "The path" }
-            p { "It has the priority of whom it can become." }
-            (path(&view))
+            (path(&explanation))
         }
         h2 { "Findings" }
-        @if view.findings.is_empty() { p { "The catalogue has nothing against what it may do." } }
-        @else { (findings(&view)) }
+        @if explanation.findings.is_empty() { p { "The catalogue has nothing against what it may do itself." } }
+        @else { (findings("findings", "What it may do itself, the worst first", &explanation.findings)) }
+        @if let Some(last) = explanation.path.last() {
+            h2 { "At the end of the path" }
+            p { (who(&last.to)) " decides:" }
+            (findings("end", "What it may do at the end of its path", &explanation.end))
+        }
+        @if !explanation.reached_by.is_empty() {
+            h2 { "Who can become it" }
+            ul {
+                @for by in explanation.reached_by.iter().take(MOST_NAMES) {
+                    li { (who(&by.subject)) " by " (rule(&by.edge)) " " (scope(&by.scope)) }
+                }
+                @if explanation.reached_by.len() > MOST_NAMES { li { (explanation.reached_by.len() - MOST_NAMES) " more" } }
+            }
+        }
     };
     let path = match namespace {
         "" => format!("{kind}/{}", segment(called)),
@@ -58,7 +78,7 @@ pub(super) fn page(ledger: &Ledger, now: i64, query: &str) -> Page {
     };
     Page {
         status: 200,
-        title: view.subject.written(),
+        title,
         body,
         json: format!("api/v1/subjects/{path}"),
     }
@@ -69,7 +89,12 @@ fn segment(text: &str) -> String {
     percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
 }
 
-/// What to remove.
+/// Names and rules that are spelt out; the rest is counted, as a page stays small.
+const MOST_NAMES: usize = 20;
+const MOST_RULES: usize = 4;
+const MOST_FINDINGS: usize = 40;
+
+/// What to remove, and the commands that do it.
 fn cut(view: &SubjectView) -> Markup {
     let entries = &view.cut.entries;
     html! {
@@ -81,53 +106,105 @@ fn cut(view: &SubjectView) -> Markup {
                     @for (i, entry) in entries.iter().enumerate() {
                         @if i > 0 { ", and " }
                         strong { (Text(&entry.subject.written())) } " from " (binding(&entry.grant))
+                        @if let Some(origin) = &entry.origin { " " span.soft { "(" (Text(&format!("{}:{}", origin.file, origin.line))) ")" } }
                     }
                     ", and it falls below " (view.priority.as_str()) "."
                     @if !view.cut.exact { " There may be a smaller set." }
                 }
+                @for command in commands(entries, None) { pre { code { (Text(&command)) } } }
             }
         }
     }
 }
 
 /// Who becomes whom, and by what.
-fn path(view: &SubjectView) -> Markup {
+fn path(explanation: &Explanation) -> Markup {
+    let view = &explanation.view;
     html! {
         ol.path {
             li { span.who { strong.n { (Text(&view.subject.written())) } } }
-            @for (i, step) in view.path.iter().enumerate() {
+            @for (i, step) in explanation.path.iter().enumerate() {
                 li {
-                    span.by { (rule(&step.edge)) br; (scope(&step.scope)) }
-                    span class={ "who" @if i + 1 == view.path.len() { " t-" (view.priority.as_str()) } } { (who(&step.to)) }
+                    span.by { a href=(rule_link(&step.edge)) { (Text(&step.title)) } br; (scope(&step.scope)) }
+                    span class={ "who" @if i + 1 == explanation.path.len() { " t-" (view.priority.as_str()) } } { (who(&step.to)) }
+                }
+            }
+        }
+        @let head = html! { th scope="col" { "Step" } th scope="col" { "By binding" } th scope="col" { "To role" } th.wide scope="col" { "Its rules" } };
+        @let body = html! {
+            @for step in &explanation.path {
+                tr {
+                    th scope="row" { (who(&step.from)) " → " (who(&step.to)) }
+                    (evidence(&step.by))
+                }
+            }
+        };
+        (table("steps", "What makes each step possible", &head, &body))
+    }
+}
+
+fn findings(id: &str, caption: &str, all: &[ExplainedFinding]) -> Markup {
+    let head = html! {
+        th scope="col" { "Priority" } th scope="col" { "Finding" } th scope="col" { "By binding" } th scope="col" { "To role" } th.wide scope="col" { "Its rules" }
+    };
+    let body = html! {
+        @for explained in all.iter().take(MOST_FINDINGS) {
+            @let finding = &explained.finding;
+            tr {
+                td.nowrap { (badge(finding.priority)) (covered(finding.status)) }
+                th scope="row" {
+                    a href=(rule_link(&finding.rule)) { (Text(&explained.title)) } " " span.soft { (scope(&finding.scope)) }
+                }
+                (evidence(&explained.by))
+            }
+        }
+    };
+    html! {
+        (table(id, caption, &head, &body))
+        @if all.len() > MOST_FINDINGS { p.soft { (all.len() - MOST_FINDINGS) " more in the JSON" } }
+    }
+}
+
+/// Bindings, roles and rules, a cell each.
+fn evidence(by: &[Evidence]) -> Markup {
+    let some = || by.iter().take(MOST_RULES);
+    html! {
+        td { ul.plain { @for e in some() { li { (binding(&e.grant)) } } @if by.len() > MOST_RULES { li.soft { (by.len() - MOST_RULES) " more" } } } }
+        td { ul.plain { @for e in some() { li { (role(&e.grant)) } } } }
+        td.wide {
+            ul.plain {
+                @for e in some() {
+                    @for rule in e.rules.iter().take(MOST_RULES) { li { (policy_rule(rule)) } }
+                    @if e.rules.len() > MOST_RULES { li.soft { (e.rules.len() - MOST_RULES) " more" } }
                 }
             }
         }
     }
 }
 
-fn findings(view: &SubjectView) -> Markup {
-    let head = html! {
-        th scope="col" { "Priority" } th scope="col" { "Rule" } th scope="col" { "Where" } th scope="col" { "By binding" } th scope="col" { "To role" }
+/// A rule of a role: verbs, then what they are for.
+fn policy_rule(rule: &PolicyRule) -> Markup {
+    let list = |words: &[String]| {
+        let shown = words
+            .iter()
+            .take(12)
+            .map(|w| if w.is_empty() { "core" } else { w });
+        let mut text = shown.collect::<Vec<_>>().join(", ");
+        if words.len() > 12 {
+            text.push_str(", …");
+        }
+        text
     };
-    let mut sorted: Vec<_> = view.findings.iter().collect();
-    sorted.sort_by_key(|f| std::cmp::Reverse(f.priority));
-    let body = html! {
-        @for finding in sorted {
-            tr {
-                td.nowrap { (badge(finding.priority)) (covered(finding.status)) }
-                th scope="row" { (rule(&finding.rule)) }
-                td { (scope(&finding.scope)) }
-                td { ul.plain { @for grant in &finding.grants { li { (binding(grant)) } } } }
-                td { ul.plain { @for grant in &finding.grants { li { (role(grant)) } } } }
+    html! {
+        code {
+            (Text(&list(&rule.verbs))) ": "
+            @if rule.resources.is_empty() { (Text(&list(&rule.non_resource_urls))) } @else {
+                (Text(&list(&rule.resources)))
+                @if rule.api_groups.iter().any(|g| !g.is_empty()) { " in " (Text(&list(&rule.api_groups))) }
+                @if !rule.resource_names.is_empty() { " named " (Text(&list(&rule.resource_names))) }
             }
         }
-    };
-    table(
-        "findings",
-        "What it may do itself, the worst first",
-        &head,
-        &body,
-    )
+    }
 }
 
 fn object(kind: &str, namespace: &str, called: &str) -> Markup {
