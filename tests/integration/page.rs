@@ -224,6 +224,8 @@ fn the_link_of_an_alert_names_the_binding_to_remove() {
         "ci/preview-env",
         "sa:ci/release-bot",
         "sa:gitops/gitops-controller",
+        "If it may stay",
+        "owner: \"\" # who answers for it\n",
     ] {
         assert!(page.contains(part), "{part}: {page}");
     }

@@ -4,6 +4,7 @@ use super::{
     Page, Text, badge, covered, faults, link, moment, name, parts, rule, rule_link, scope, table,
     who,
 };
+use crate::export::acceptance::acceptance_entry;
 use crate::export::api::SUBJECT_KINDS;
 use crate::export::kubectl::commands;
 use crate::export::params::Params;
@@ -70,6 +71,11 @@ pub(super) fn page(ledger: &Ledger, now: i64, query: &str) -> Page {
                 }
                 @if explanation.reached_by.len() > MOST_NAMES { li { (explanation.reached_by.len() - MOST_NAMES) " more" } }
             }
+        }
+        @if let Some(proposal) = &explanation.proposal {
+            h2 { "If it may stay" }
+            p { "An item of " code { "accepted:" } " in the configuration, once reason, owner and last day are filled in:" }
+            pre { code { @for line in acceptance_entry(proposal).lines() { (Text(line)) "\n" } } }
         }
     };
     let path = match namespace {
