@@ -68,6 +68,8 @@ pub struct FindingWhy {
     pub remediation: String,
     /// By what.
     pub by: Vec<EvidenceEntry>,
+    /// `wildcard-admin` beside it says as much.
+    pub implied: bool,
 }
 
 /// A step and why.
@@ -200,6 +202,7 @@ fn finding_why(f: &ExplainedFinding) -> FindingWhy {
         attack: f.attack.clone(),
         remediation: f.remediation.clone(),
         by: f.by.iter().map(evidence_entry).collect(),
+        implied: f.implied,
     }
 }
 
@@ -381,12 +384,7 @@ impl Explained {
 
 fn findings(whole: &Explained, out: &mut String, findings: &[FindingWhy], width: usize) {
     // every one that is implied by another says nothing new
-    let admin = findings.iter().filter(|f| f.rule == "wildcard-admin");
-    let admin: Vec<&str> = admin.map(|f| f.scope.as_str()).collect();
-    let told = |f: &&FindingWhy| {
-        f.rule == "wildcard-admin" || !(admin.contains(&"*") || admin.contains(&f.scope.as_str()))
-    };
-    let shown: Vec<&FindingWhy> = findings.iter().filter(told).collect();
+    let shown: Vec<&FindingWhy> = findings.iter().filter(|f| !f.implied).collect();
     for f in shown.iter().take(MOST_FINDINGS) {
         let status = match f.status {
             Status::Open => String::new(),

@@ -150,11 +150,13 @@ fn path(explanation: &Explanation) -> Markup {
 }
 
 fn findings(id: &str, caption: &str, all: &[ExplainedFinding]) -> Markup {
+    let told: Vec<&ExplainedFinding> = all.iter().filter(|f| !f.implied).collect();
+    let implied = all.len() - told.len();
     let head = html! {
         th scope="col" { "Priority" } th scope="col" { "Finding" } th scope="col" { "By binding" } th scope="col" { "To role" } th.wide scope="col" { "Its rules" }
     };
     let body = html! {
-        @for explained in all.iter().take(MOST_FINDINGS) {
+        @for explained in told.iter().take(MOST_FINDINGS) {
             @let finding = &explained.finding;
             tr {
                 td.nowrap { (badge(finding.priority)) (covered(finding.status)) }
@@ -167,7 +169,8 @@ fn findings(id: &str, caption: &str, all: &[ExplainedFinding]) -> Markup {
     };
     html! {
         (table(id, caption, &head, &body))
-        @if all.len() > MOST_FINDINGS { p.soft { (all.len() - MOST_FINDINGS) " more in the JSON" } }
+        @if told.len() > MOST_FINDINGS { p.soft { (told.len() - MOST_FINDINGS) " more in the JSON" } }
+        @if implied > 0 { p.soft { (implied) " more that " (rule("wildcard-admin")) " implies" } }
     }
 }
 

@@ -40,6 +40,8 @@ pub struct ExplainedFinding {
     pub remediation: String,
     /// By what.
     pub by: Vec<Evidence>,
+    /// `wildcard-admin` beside it says as much.
+    pub implied: bool,
 }
 
 /// A step of the path, with the rules that make it possible.
@@ -133,6 +135,9 @@ impl Ledger {
                     .collect();
                 by.sort_by(|a, b| a.grant.cmp(&b.grant));
                 let explained = ExplainedFinding {
+                    implied: !judged
+                        .folded(self.catalogue())
+                        .any(|told| std::ptr::eq(told, f)),
                     finding,
                     title: rule.title.clone(),
                     attack: rule.attack.clone(),
