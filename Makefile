@@ -4,7 +4,7 @@ CARGO ?= cargo
 # The tests start several servers of 300 MB each and measure times, so they take turns.
 E2E_ARGS ?= --test-threads=1
 
-.PHONY: help check fmt fmt-check lint test doc parts e2e sdk drawings page soak manifests references demo tour bench release size image deny advisories sbom clean-parts
+.PHONY: help check fmt fmt-check lint test doc parts e2e sdk drawings coverage page soak manifests references demo tour bench release size image deny advisories sbom clean-parts
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ sdk: ## does Grafana's own model know every key of the dashboards? (Python with 
 drawings: ## draw the dashboards with the demo's data into target/drawings (Python, Prometheus, Chromium)
 	$(CARGO) build --locked
 	tests/dashboards/draw.sh target/drawings
+
+coverage: ## line coverage of the pure layers by the tests that need Rust alone (cargo install cargo-tarpaulin)
+	cargo tarpaulin --lib --test integration --include-files 'src/object.rs' 'src/rbac/*' 'src/risk/*' 'src/ledger/*' 'src/compare/*'
 
 page: ## the page in a real browser: axe-core, console, weight, screenshots into target/page (npm, Chromium)
 	$(CARGO) build --locked

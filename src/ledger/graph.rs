@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn accounts_of_a_namespace_and_one_deployer() {
+    fn x4_accounts_of_a_namespace_and_one_deployer() {
         grows_linearly(
             [250, 500, 1_000, 2_000],
             |n| n,

@@ -1319,7 +1319,7 @@ mod tests {
     }
 
     #[test]
-    fn the_own_token_tells_which_audiences_are_accepted() {
+    fn x7_the_own_token_tells_which_audiences_are_accepted() {
         assert_eq!(hot(&[]), ["guess", "none"]);
         assert_eq!(hot(&["https://issuer.example"]), ["cloud", "none"]);
         let both = ["https://issuer.example", Settings::DEFAULT_AUDIENCE];

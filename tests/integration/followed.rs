@@ -106,7 +106,7 @@ fn pod(namespace: &str, name: &str, account: &str, more: &[(&str, Value)]) -> Va
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_role_that_is_bound_comes_changes_and_goes() {
+async fn x1_a_role_that_is_bound_comes_changes_and_goes() {
     let rig = Rig::start(|api| {
         let to = binding("", "b", "late", &user("u"));
         api.put(Resource::ClusterRoleBindings, to);
@@ -148,7 +148,7 @@ async fn a_role_that_is_bound_comes_changes_and_goes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_account_that_is_made_again_is_reached_again() {
+async fn x2_an_account_that_is_made_again_is_reached_again() {
     let strong = || json!({"metadata": metadata("a", "strong")});
     let rig = Rig::start(|api| {
         api.put(Resource::ServiceAccounts, strong());
@@ -200,7 +200,7 @@ fn with_a_risky_role_binding(api: &Standin) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_may_not_be_listed_is_never_read_as_absent() {
+async fn x3_what_may_not_be_listed_is_never_read_as_absent() {
     let rig = Rig::start(|api| {
         with_a_risky_role_binding(api);
         api.break_down(role_bindings, Fault::Status(403));
@@ -240,7 +240,7 @@ async fn what_may_no_longer_be_read_stays_and_is_said() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pod_that_is_being_deleted_is_hot_until_it_is_gone() {
+async fn x8_a_pod_that_is_being_deleted_is_hot_until_it_is_gone() {
     let rig = Rig::start(|api| {
         api.put(
             Resource::ServiceAccounts,

@@ -30,8 +30,15 @@
 //! **Age.** [`WatchEvent::Activity`](crate::ledger::WatchEvent::Activity) is sent on every contact, at most once in
 //! [`Options::activity_every`]. The server sends bookmarks about once a minute once it has begun to;
 //! a stream without a word for [`Options::bookmark_silence`] is given up from its first bookmark on,
-//! and before that after the time the server was asked to end it. So a dead connection is noticed
-//! within 90 s on a busy resource and within five minutes on a quiet one.
+//! and before that after the time the server was asked to end it. A peer that vanished without a word
+//! is found by TCP keepalive within a minute; one whose kernel answers while its process hangs, within
+//! 90 s on a busy resource and within five minutes on a quiet one.
+//!
+//! **States.** A resource is not synced, synced, stale (synced, and nothing was heard of it for longer
+//! than a watch may be silent), forbidden or faulty; metrics, `/-/ready?verbose` and the page tell which.
+//!
+//! **Rights.** Whoever may `list` and not `watch` a resource is served by a list a minute. Tokens, client
+//! certificates and authorities are read again by [`Access`] when the old ones are refused, without a restart.
 //!
 //! **Faults.** Each failed request or stream is one [`Fault`](crate::ledger::WatchEvent::Fault); one that was refused with
 //! 403 is followed by [`Forbidden`](crate::ledger::WatchEvent::Forbidden). Then the driver waits: exponentially longer with
