@@ -8,6 +8,8 @@
 
 mod harness;
 
+/// Risks that somebody answers for.
+mod acceptance;
 /// From a grant to the page.
 mod alerting;
 /// What we call dangerous, done; and with one piece less, refused.
