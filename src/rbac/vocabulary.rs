@@ -709,6 +709,39 @@ mod tests {
     }
 
     #[test]
+    fn what_creates_under_a_name() {
+        let rbac = "rbac.authorization.k8s.io";
+        for (verb, group, resource, expected) in [
+            ("create", "", "pods", &["patch"][..]),
+            ("create", "", "pods/exec", &[]),
+            ("create", "", "services", &["patch", "update"]),
+            ("create", "", "services/proxy", &[]),
+            ("create", "apps", "services", &["patch"]),
+            ("create", rbac, "roles", &["patch", "update"]),
+            ("create", rbac, "clusterrolebindings", &["patch", "update"]),
+            ("create", rbac, "services", &["patch"]),
+            ("create", "events.k8s.io", "events", &["patch", "update"]),
+            (
+                "create",
+                "coordination.k8s.io",
+                "leases",
+                &["patch", "update"],
+            ),
+            (
+                "create",
+                "node.k8s.io",
+                "runtimeclasses",
+                &["patch", "update"],
+            ),
+            ("update", rbac, "roles", &[]),
+        ] {
+            let verbs = Permission::resource(verb, group, resource).creating_verbs();
+            assert_eq!(verbs, expected, "{verb} {group} {resource}");
+        }
+        assert!(Permission::url("create", "/x").creating_verbs().is_empty());
+    }
+
+    #[test]
     fn urls_match_by_prefix_less_the_stars() {
         for (rule, path, expected) in [
             ("*", "/x", true),
