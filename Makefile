@@ -45,7 +45,7 @@ coverage: ## line coverage of the pure layers by the tests that need Rust alone 
 
 page: ## the page in a real browser: axe-core, console, weight, screenshots into target/page (npm, Chromium)
 	$(CARGO) build --locked
-	cd tests/page && npm ci && node check.mjs ../../target/debug/rbac-exporter ../../deploy/demo ../fixtures/hostile.yaml ../../target/page
+	cd tests/page && npm ci --no-audit --no-fund --fetch-timeout=60000 && node check.mjs ../../target/debug/rbac-exporter ../../deploy/demo ../fixtures/hostile.yaml ../../target/page
 
 soak: parts ## 22 minutes of changes and dying servers; RBAC_EXPORTER_SOAK_SECONDS, _RATE and _DISTURBANCES change that
 	$(CARGO) test --locked --test e2e -- --ignored --show-output soak::

@@ -1,7 +1,8 @@
 // The page in a real browser. Usage: node check.mjs EXPORTER DEMO HOSTILE [SCREENSHOTS]
 // Serves both inputs, looks at every kind of page in light and dark, wide and narrow, and fails on an
 // accessibility violation (axe-core), on anything in the console, on a script that ran, on anything
-// loaded from elsewhere, on a page that scrolls sideways. With SCREENSHOTS it leaves pictures there.
+// loaded from elsewhere, on a page that scrolls sideways. Then it walks through the demo with scripts
+// disabled, by mouse and by keyboard. With SCREENSHOTS it leaves pictures there.
 import { spawn } from "node:child_process";
 import { readFileSync, mkdirSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -10,6 +11,13 @@ import puppeteer from "puppeteer-core";
 const [exporter, demo, hostile, pictures] = process.argv.slice(2);
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const children = [];
+
+// A browser that hangs must not hang the pipeline. What it takes is some forty seconds.
+setTimeout(() => {
+  console.error("not done within five minutes");
+  children.forEach((child) => child.kill());
+  process.exit(1);
+}, 300_000).unref();
 
 function serve(manifests) {
   const child = spawn(exporter, ["--source.manifests", manifests, "--web.listen-address", "127.0.0.1:0"], { stdio: ["ignore", "ignore", "pipe"] });
@@ -21,6 +29,7 @@ function serve(manifests) {
       const address = /msg=listening address=(\S+)/.exec(log);
       if (address && /msg="?ready/.test(log)) resolve(`http://${address[1]}/`);
     });
+    child.on("error", reject);
     child.on("exit", () => reject(new Error(log)));
   });
 }
@@ -46,7 +55,6 @@ async function look(browser, base, path, [scheme, width, height], picture) {
   if (answer.status() !== 200) fault(`status ${answer.status()}`);
   if (bytes > 100_000) fault(`${bytes} bytes`);
   if (picture) await page.screenshot({ path: picture, optimizeForSpeed: false });
-  // there is no script to disable, and the policy would let none run
   const seen = await page.evaluate(() => ({
     scripts: document.scripts.length,
     title: document.title,
@@ -62,10 +70,44 @@ async function look(browser, base, path, [scheme, width, height], picture) {
   return bytes;
 }
 
+// What people do, in a browser that runs nothing: each state is an address, each control a link or a form.
+async function walk(browser, base) {
+  const page = await browser.newPage();
+  await page.setJavaScriptEnabled(false);
+  const expect = (what, holds) => { if (!holds) faults.push(`without scripts, ${page.url()}: ${what}`); };
+  const text = () => page.$eval("main", (main) => main.innerText);
+  const go = (act) => Promise.all([page.waitForNavigation(), act()]);
+  await page.goto(base);
+  await go(() => page.click(".tiles .t-critical a"));
+  expect("the tile leads to the open critical ones", page.url().endsWith("subjects?priority=critical&status=open"));
+  await page.type("#text", "preview-env");
+  await go(() => page.keyboard.press("Enter"));
+  expect("the form keeps what was chosen", (await page.$eval("#priority", (s) => s.value)) === "critical");
+  expect("one row is left", (await page.$$("tbody tr")).length === 1);
+  await go(() => page.click("tbody th a"));
+  expect("what to cut", (await text()).includes("kubectl "));
+  await go(() => page.click(".path a")); // what the first step of the path rests on
+  expect("the rule", new URL(page.url()).hash.length > 1 && (await page.$(":target")) !== null);
+  await page.goto(`${base}subjects?limit=20`);
+  await go(() => page.click("a[rel=next]"));
+  expect("the next page", (await text()).includes("21–40 of"));
+  // by keyboard: the first thing is the way past the navigation
+  await page.goto(base);
+  await page.keyboard.press("Tab");
+  await page.keyboard.press("Enter");
+  expect("the skip link", new URL(page.url()).hash === "#main");
+  await page.keyboard.press("Tab");
+  await go(() => page.keyboard.press("Enter"));
+  expect("the first link of the content", new URL(page.url()).pathname === "/subjects");
+  await page.close();
+}
+
 const browser = await puppeteer.launch({
   executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-  args: ["--no-sandbox", "--disable-gpu"],
-  protocolTimeout: 30_000,
+  // root in a container has neither a sandbox nor much shared memory
+  args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"],
+  timeout: 60_000,
+  protocolTimeout: 60_000,
 });
 let looked = 0, heaviest = [0, ""];
 try {
@@ -84,6 +126,7 @@ try {
       }
     }
   }
+  await walk(browser, ordinary);
   if (pictures) {
     mkdirSync(pictures, { recursive: true });
     for (const [name, path, ...view] of [
