@@ -18,7 +18,8 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
 
-static CATALOGUE: LazyLock<Arc<Catalogue>> = LazyLock::new(|| Arc::new(Catalogue::shipped()));
+pub(crate) static CATALOGUE: LazyLock<Arc<Catalogue>> =
+    LazyLock::new(|| Arc::new(Catalogue::shipped()));
 
 /// Objects, and how they are judged.
 pub(crate) struct Given {
@@ -42,6 +43,10 @@ impl Given {
         }
         ledger.settle();
         ledger
+    }
+
+    pub(crate) fn objects(&self) -> &[Object] {
+        &self.objects
     }
 
     fn bindings(&self) -> impl Iterator<Item = &Binding> {
@@ -180,22 +185,21 @@ fn subsets(entries: &[Entry], size: usize) -> Vec<BTreeSet<Entry>> {
     out
 }
 
-#[test]
-fn every_risky_subject_of_the_truth_tables() {
-    let mut cut = 0;
-    for (id, world, version, objects) in cases::worlds() {
+/// The worlds of the truth tables, each with the id of its case.
+pub(crate) fn truth_tables() -> impl Iterator<Item = (String, Given)> {
+    let worlds = cases::worlds().into_iter();
+    worlds.map(|(id, world, version, objects)| {
         let given = Given {
             objects,
             world,
             version,
         };
-        cut += given.check(14).unwrap_or_else(|e| panic!("{id}: {e}")).cut;
-    }
-    assert!(cut > 300, "{cut}");
+        (id, given)
+    })
 }
 
-#[test]
-fn every_risky_subject_of_the_demo() {
+/// The bundled demo.
+pub(crate) fn demo() -> Given {
     let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/demo");
     let mut manifests = Manifests::open(demo, Limits::default()).unwrap();
     let changes = manifests.changes().unwrap();
@@ -203,12 +207,25 @@ fn every_risky_subject_of_the_demo() {
         Change::Upsert(object) => Some(object),
         _ => None,
     });
-    let given = Given {
+    Given {
         objects: objects.collect(),
         world: World::Manifests,
         version: NEWEST,
-    };
-    let seen = given.check(0).unwrap();
+    }
+}
+
+#[test]
+fn every_risky_subject_of_the_truth_tables() {
+    let mut cut = 0;
+    for (id, given) in truth_tables() {
+        cut += given.check(14).unwrap_or_else(|e| panic!("{id}: {e}")).cut;
+    }
+    assert!(cut > 300, "{cut}");
+}
+
+#[test]
+fn every_risky_subject_of_the_demo() {
+    let seen = demo().check(0).unwrap();
     assert!(seen.cut >= 35, "{seen:?}");
 }
 

@@ -8,6 +8,7 @@
 mod accept;
 mod alerts;
 mod api;
+mod browse;
 mod cases;
 mod chart;
 mod command;
