@@ -41,7 +41,7 @@ drawings: ## draw the dashboards with the demo's data into target/drawings (Pyth
 	tests/dashboards/draw.sh target/drawings
 
 coverage: ## line coverage of the pure layers by the tests that need Rust alone (cargo install cargo-tarpaulin)
-	cargo tarpaulin --lib --test integration --include-files 'src/object.rs' 'src/rbac/*' 'src/risk/*' 'src/ledger/*' 'src/compare/*'
+	cargo tarpaulin --engine llvm --follow-exec --timeout 600 --target-dir target/coverage --lib --test integration --include-files 'src/object.rs' 'src/rbac/*' 'src/risk/*' 'src/ledger/*' 'src/compare/*'
 
 page: ## the page in a real browser: axe-core, console, weight, screenshots into target/page (npm, Chromium)
 	$(CARGO) build --locked
