@@ -176,11 +176,11 @@ fn every_panel_has_data_or_a_reason_to_have_none() {
     assert!(empty.is_empty(), "in one namespace: {empty:?}");
 }
 
-/// As `deploy/demo` has them, 2,000 times: objects as a stream of JSON documents.
-fn big_cluster() -> String {
+/// As `deploy/demo` has them, so many times: objects as a stream of JSON documents.
+pub(crate) fn big_cluster(namespaces: usize) -> String {
     let mut objects = vec![];
     let rbac = "rbac.authorization.k8s.io";
-    for i in 0..2_000 {
+    for i in 0..namespaces {
         let namespace = format!("team-{i:04}");
         objects.push(
             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}),
@@ -227,7 +227,7 @@ fn big_cluster() -> String {
 fn every_query_is_quick_at_2000_namespaces() {
     let dir = temporary_directory();
     let file = dir.path().join("cluster.yaml");
-    fs::write(&file, big_cluster()).unwrap();
+    fs::write(&file, big_cluster(2_000)).unwrap();
     let mut exporter = Exporter::launch(&["--source.manifests".as_ref(), file.as_os_str()], None);
     exporter.await_ready(Duration::from_secs(120));
     let rules = rules();

@@ -28,6 +28,8 @@ mod diff;
 mod door;
 /// Servers that die or are slow.
 mod faults;
+/// What many clusters cost at the centre.
+mod fleet;
 /// Changes, from kubectl to `/metrics`.
 mod live;
 /// The evaluator against the authoriser.
