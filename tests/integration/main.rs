@@ -37,5 +37,6 @@ mod sarif;
 mod scans;
 mod schema;
 mod standin;
+mod synthetic;
 mod terminal;
 mod watch;
