@@ -1,9 +1,50 @@
-//! What the documents tell people to type exists.
+//! The documents: what they tell people to type exists, and their links lead somewhere.
+
+/// Links.
+mod links;
 
 use clap::{CommandFactory as _, Parser as _};
 use rbac_exporter::cli::Cli;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .canonicalize()
+        .unwrap()
+}
+
+/// Every document that people read, with its text.
+fn documents() -> impl Iterator<Item = (PathBuf, String)> {
+    let mut folders: Vec<PathBuf> = ["docs", "deploy", "alerts", "dashboards", "fuzz"]
+        .iter()
+        .map(|folder| root().join(folder))
+        .collect();
+    let mut files: Vec<PathBuf> = [
+        "README.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "CHANGELOG.md",
+    ]
+    .iter()
+    .map(|file| root().join(file))
+    .collect();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            if path.is_dir() && !path.ends_with("node_modules") {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "md") {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    files.into_iter().map(|path| {
+        let text = fs::read_to_string(&path).unwrap();
+        (path, text)
+    })
+}
 
 /// Command lines of ours in a document: in code spans and in code blocks, up to a pipe or redirection.
 fn commands(text: &str) -> Vec<String> {
@@ -74,7 +115,7 @@ fn every_option_of_kubiscan_is_mapped() {
     let options = "-f -rr -rcr -rar -rb -rcb -rab -rs -rp -d -pp -a -cve -jt -psv -pse -ctx -p -lt -ns -k \
                    -r -e -n -dt -ho -c -cc -ck -co -t -o -q -j -nc -aarbr -aarbcr -aarbs -aars -su -sg -ss \
                    -rru -crru";
-    let text = include_str!("../../docs/from-kubiscan.md");
+    let text = include_str!("../../../docs/from-kubiscan.md");
     for option in options.split_whitespace() {
         let span = format!("`{option}`");
         let row = text.lines().find(|l| {
