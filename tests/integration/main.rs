@@ -5,6 +5,9 @@
     reason = "clippy.toml allows it in test functions; what helps them is no different"
 )]
 
+#[path = "../blocks.rs"]
+mod blocks;
+
 mod accept;
 mod alerts;
 mod api;

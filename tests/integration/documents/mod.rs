@@ -1,5 +1,7 @@
 //! The documents: what they tell people to type exists, and their links lead somewhere.
 
+/// Commands.
+mod commands;
 /// Links.
 mod links;
 
@@ -16,31 +18,7 @@ fn root() -> PathBuf {
 
 /// Every document that people read, with its text.
 fn documents() -> impl Iterator<Item = (PathBuf, String)> {
-    let mut folders: Vec<PathBuf> = ["docs", "deploy", "alerts", "dashboards", "fuzz"]
-        .iter()
-        .map(|folder| root().join(folder))
-        .collect();
-    let mut files: Vec<PathBuf> = [
-        "README.md",
-        "CONTRIBUTING.md",
-        "SECURITY.md",
-        "CHANGELOG.md",
-    ]
-    .iter()
-    .map(|file| root().join(file))
-    .collect();
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).into_iter().flatten() {
-            let path = entry.unwrap().path();
-            if path.is_dir() && !path.ends_with("node_modules") {
-                folders.push(path);
-            } else if path.extension().is_some_and(|e| e == "md") {
-                files.push(path);
-            }
-        }
-    }
-    files.sort();
-    files.into_iter().map(|path| {
+    crate::blocks::documents().into_iter().map(|path| {
         let text = fs::read_to_string(&path).unwrap();
         (path, text)
     })
