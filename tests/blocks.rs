@@ -11,9 +11,6 @@ use pulldown_cmark::{CodeBlockKind, Event, Parser, Tag, TagEnd};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What may stand after `sh`.
-pub(crate) const NEEDS: [&str; 5] = ["", "cluster", "alertmanager", "installed", "build"];
-
 /// Commands in a document.
 #[derive(Clone, Debug)]
 pub(crate) struct Block {

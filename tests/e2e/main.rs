@@ -6,6 +6,8 @@
     reason = "helpers of tests fail as tests do, and what they measure is printed"
 )]
 
+#[path = "../blocks.rs"]
+mod blocks;
 mod harness;
 
 /// Risks that somebody answers for.
@@ -24,6 +26,8 @@ mod default_cluster;
 mod deploy;
 /// A diff with a live cluster on the left.
 mod diff;
+/// What the documents tell people to run, run.
+mod documents;
 /// Who is let in.
 mod door;
 /// Servers that die or are slow.

@@ -1,15 +1,23 @@
 //! Commands that documents show are run, or say what they need.
 
-use crate::blocks::{NEEDS, blocks};
+use crate::blocks::blocks;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 use std::{fs, thread};
+
+/// What may stand after `sh`.
+const NEEDS: [&str; 5] = ["", "cluster", "alertmanager", "installed", "build"];
 
 #[test]
 fn every_block_of_commands_is_run_or_says_what_it_needs() {
     let blocks = blocks();
     for block in &blocks {
-        assert!(NEEDS.contains(&&*block.needs), "{block:?}");
+        assert!(
+            NEEDS.contains(&&*block.needs),
+            "{}: {:?}",
+            block.place,
+            block.needs
+        );
     }
     assert!(blocks.len() > 40, "{}", blocks.len());
 }
@@ -29,7 +37,7 @@ fn what_needs_the_binary_alone_is_run() {
             } else {
                 ""
             };
-            let (call, remark) = line.split_once('#').unwrap_or((&line, ""));
+            let call = line.split('#').next().unwrap_or_default();
             let out = tempfile::NamedTempFile::new().unwrap();
             let mut child = Command::new("sh")
                 .args(["-c", &format!("exec {}{port}", call.trim())])
@@ -54,15 +62,17 @@ fn what_needs_the_binary_alone_is_run() {
             match serves {
                 true => assert!(
                     ended.is_none() && said.contains("listening"),
-                    "{line}: {said}"
+                    "{}: {line}: {said}",
+                    block.place
                 ),
                 // the demo is not without its riddles: not everything in it can be judged
                 false => assert!(
                     ended.is_some_and(|e| [Some(0), Some(3)].contains(&e.code())),
-                    "{line}: {ended:?} {said}"
+                    "{}: {line}: {ended:?} {said}",
+                    block.place
                 ),
             }
-            assert!(!said.is_empty(), "{line} # {remark}");
+            assert!(!said.is_empty(), "{}: {line}", block.place);
             run += 1;
         }
     }
