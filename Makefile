@@ -54,7 +54,7 @@ manifests: parts ## render deploy/manifests, and the chart's table of values, fr
 	RBAC_EXPORTER_WRITE_MANIFESTS=1 $(CARGO) test --locked --test integration -- chart::the_readme
 	RBAC_EXPORTER_WRITE_MANIFESTS=1 $(CARGO) test --locked --test e2e -- deploy::the_manifests_are
 
-references: ## write docs/metrics.md and docs/rules.md from the code
+references: ## write docs/metrics.md, docs/rules.md and the tables of docs/configuration.md from the code
 	RBAC_EXPORTER_WRITE_MANIFESTS=1 $(CARGO) test --locked --test integration -- reference::
 
 demo: ## serve the demo cluster on :7222

@@ -10,6 +10,28 @@ use serde_saphyr::{DuplicateKeyPolicy, MergeKeyPolicy, Spanned};
 use std::fmt;
 use std::sync::Arc;
 
+/// A word that a mapping may have, and what the reference says of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Word {
+    /// `long`, or `long|short` for two spellings of one.
+    pub word: &'static str,
+    /// What it takes, in Markdown.
+    pub value: &'static str,
+    /// What it does, in Markdown.
+    pub meaning: &'static str,
+}
+
+/// The words alone: that is all that a parser keeps of them.
+pub(crate) const fn words<const N: usize>(keys: &[Word; N]) -> [&'static str; N] {
+    let mut out = [""; N];
+    let mut i = 0;
+    while i < N {
+        out[i] = keys[i].word;
+        i += 1;
+    }
+    out
+}
+
 /// A value and the line it stands on, from 1.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {

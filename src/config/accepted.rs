@@ -1,14 +1,51 @@
 //! `accepted:`, known risks (contract §4).
 
 use super::Accepted;
-use crate::located::{Faults, Field, unknown};
+use crate::located::{Faults, Field, Word, unknown, words};
 use crate::object::Subject;
 use crate::risk::{Acceptance, AcceptedFinding, Place, Rules, is_id, namespace_fault, priority};
 use jiff::civil::{Date, date};
 
-pub(super) const KEYS: [&str; 7] = [
-    "id", "subject", "findings", "priority", "reason", "owner", "expires",
+/// The words of an acceptance.
+pub const REFERENCE: [Word; 7] = [
+    Word {
+        word: "id",
+        value: "letters, digits, `-` `.` `_` `:`",
+        meaning: "Label of `rbac_accepted_risk_expiry_timestamp_seconds`.",
+    },
+    Word {
+        word: "subject",
+        value: "`sa:NAMESPACE/NAME`, `user:NAME` or `group:NAME`",
+        meaning: "Whose risk it is, exactly.",
+    },
+    Word {
+        word: "findings",
+        value: "a list of `RULE@NAMESPACE`, or `RULE@*` for cluster-wide ones",
+        meaning: "What is accepted, and with it every escalation that starts there.",
+    },
+    Word {
+        word: "priority",
+        value: "`critical`, `high`, `medium` or `low`",
+        meaning: "Up to here.",
+    },
+    Word {
+        word: "reason",
+        value: "text",
+        meaning: "Why.",
+    },
+    Word {
+        word: "owner",
+        value: "text",
+        meaning: "Who answers for it: label `risk_owner`, and whom the alerts name.",
+    },
+    Word {
+        word: "expires",
+        value: "a date, as `2027-03-31`",
+        meaning: "The last day, until 24:00 UTC.",
+    },
 ];
+
+pub(super) const KEYS: [&str; 7] = words(&REFERENCE);
 
 const EPOCH: Date = date(1970, 1, 1);
 

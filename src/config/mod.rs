@@ -5,8 +5,9 @@
 mod accepted;
 mod kubiscan;
 
-use crate::located::{Fault, Faults, Field, parse};
+use crate::located::{Fault, Faults, Field, Word, parse, words};
 use crate::risk::{Acceptance, Edits, Place, Priority, Rules, namespaces, priority, rule_words};
+pub use accepted::REFERENCE as ACCEPTED_REFERENCE;
 use std::sync::Arc;
 
 /// A file as it was read.
@@ -56,15 +57,51 @@ impl Default for Config {
     }
 }
 
-const KEYS: [&str; 5] = [
-    "privilegedNamespaces",
-    "rules",
-    "kubiscanTemplates",
-    "metrics",
-    "accepted",
+/// The words of a configuration.
+pub const REFERENCE: [Word; 5] = [
+    Word {
+        word: "privilegedNamespaces",
+        value: "names",
+        meaning: "Added to `kube-system`: namespaces whose takeover is the cluster's.",
+    },
+    Word {
+        word: "rules",
+        value: "entries, below",
+        meaning: "Rules added, replaced, changed, disabled.",
+    },
+    Word {
+        word: "kubiscanTemplates",
+        value: "paths, relative to the file",
+        meaning: "KubiScan's `risky_roles.yaml` or an edited copy, below.",
+    },
+    Word {
+        word: "metrics",
+        value: "a mapping, below",
+        meaning: "What has a series of its own.",
+    },
+    Word {
+        word: "accepted",
+        value: "entries, below",
+        meaning: "Known risks.",
+    },
 ];
 
-const METRICS: [&str; 2] = ["detail", "detailLimit"];
+/// The words of `metrics`.
+pub const METRICS_REFERENCE: [Word; 2] = [
+    Word {
+        word: "detail",
+        value: "a list of priorities",
+        meaning: "Which get a series a subject and workload. `--metrics.detail critical,high` wins. Default: critical, high.",
+    },
+    Word {
+        word: "detailLimit",
+        value: "0 to 1000000",
+        meaning: "Most series of one such family. `--metrics.detail-limit` wins. Default: 5000.",
+    },
+];
+
+const KEYS: [&str; 5] = words(&REFERENCE);
+const METRICS: [&str; 2] = words(&METRICS_REFERENCE);
 
 /// Most series of a detail family that may be asked for.
 const MOST_SERIES: i64 = 1_000_000;
@@ -151,7 +188,7 @@ fn take_templates(templates: &[Text], out: &mut Config) -> Vec<Fault> {
 }
 
 /// Every word that may stand in a configuration, the long spelling of each.
-pub fn words() -> impl Iterator<Item = &'static str> {
+pub fn all_words() -> impl Iterator<Item = &'static str> {
     let own = KEYS.iter().chain(&METRICS).chain(&accepted::KEYS).copied();
     own.chain(rule_words())
 }

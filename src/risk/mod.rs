@@ -20,6 +20,6 @@ pub use catalogue::{Atom, Catalogue, Levels, NameMode, Rule, RuleId, Special};
 pub use pods::{audience_accepted, secret_may_be_token_of};
 pub use priority::{Priority, Status};
 pub use rules::{
-    AtomSpec, Edits, Place, RuleOrigin, RuleSpec, Rules, Source, groups, is_id, namespace_fault,
-    namespaces, priority, rule_words,
+    ATOM_REFERENCE, AtomSpec, Edits, LEVEL_REFERENCE, Place, RULE_REFERENCE, RuleOrigin, RuleSpec,
+    Rules, Source, groups, is_id, namespace_fault, namespaces, priority, rule_words,
 };

@@ -5,7 +5,7 @@
 
 use super::catalogue::{Levels, NameMode, Special};
 use super::priority::Priority;
-use crate::located::{Faults, Field, Fields, Node, Value, entries, parse, unknown};
+use crate::located::{Faults, Field, Fields, Node, Value, Word, entries, parse, unknown, words};
 use crate::rbac::{Permission, ServerVersion};
 use crate::spelling::nearest;
 use std::collections::{BTreeMap, BTreeSet};
@@ -183,32 +183,141 @@ pub struct Rules {
     pub privileged: BTreeSet<String>,
 }
 
-const ENTRY: [&str; 14] = [
-    "id",
-    "title",
-    "attack",
-    "remediation|fix",
-    "references|refs",
-    "priority|sev",
-    "named|sevn",
-    "any",
-    "namedOnly",
-    "onlyNamespaces",
-    "before",
-    "disabled",
-    "special",
-    "finding",
+/// The words of a rule.
+pub const RULE_REFERENCE: [Word; 14] = [
+    Word {
+        word: "id",
+        value: "letters, digits, `-` `.` `_` `:`",
+        meaning: "Names the rule: a new one, or the one that is replaced or changed.",
+    },
+    Word {
+        word: "title",
+        value: "text",
+        meaning: "Without it that of the rule that is replaced, or a general one.",
+    },
+    Word {
+        word: "attack",
+        value: "text",
+        meaning: "The same.",
+    },
+    Word {
+        word: "remediation|fix",
+        value: "text",
+        meaning: "The same.",
+    },
+    Word {
+        word: "references|refs",
+        value: "text",
+        meaning: "The same.",
+    },
+    Word {
+        word: "priority|sev",
+        value: "`critical`, `high`, `medium` or `low`; or a mapping by place, below",
+        meaning: "What the finding weighs. One word in a change keeps silent where the rule is silent.",
+    },
+    Word {
+        word: "named|sevn",
+        value: "as `priority`",
+        meaning: "The same for grants limited by resourceNames. Without it those are no finding. A change of `priority` alone lowers it along.",
+    },
+    Word {
+        word: "any",
+        value: "a list of lists of atoms",
+        meaning: "Alternatives; the atoms of one must all hold at one scope, from whatever roles and groups.",
+    },
+    Word {
+        word: "namedOnly",
+        value: "`true` or `false`",
+        meaning: "Only while the grant is limited by names.",
+    },
+    Word {
+        word: "onlyNamespaces",
+        value: "names",
+        meaning: "Only in these.",
+    },
+    Word {
+        word: "before",
+        value: "a version, as `'1.35'`",
+        meaning: "Only for servers before it.",
+    },
+    Word {
+        word: "disabled",
+        value: "`true` or `false`",
+        meaning: "Takes the rule out of force.",
+    },
+    Word {
+        word: "special",
+        value: "`true` or `false`",
+        meaning: "Keeps the condition in code of the shipped rule of that id.",
+    },
+    Word {
+        word: "finding",
+        value: "",
+        meaning: "Tells shipped rules that feed a metric family of their own; refused in a configuration.",
+    },
 ];
-const ATOM: [&str; 7] = [
-    "verbs|v",
-    "apiGroups|g",
-    "resources|r",
-    "names|n",
-    "match",
-    "as",
-    "at",
+
+/// The words of an atom.
+pub const ATOM_REFERENCE: [Word; 7] = [
+    Word {
+        word: "verbs|v",
+        value: "a list",
+        meaning: "Any of these. `*` asks for the wildcard itself, in the next two as well.",
+    },
+    Word {
+        word: "apiGroups|g",
+        value: "a list",
+        meaning: "Any of these. The core group is `''`.",
+    },
+    Word {
+        word: "resources|r",
+        value: "a list",
+        meaning: "Any of these. A subresource is `pods/exec`.",
+    },
+    Word {
+        word: "names|n",
+        value: "`any`, `named`, or a list",
+        meaning: "`any` (default): the grant must be unlimited, a limited one is judged by `named` of the rule. `named`: a limited one is as good. A list: unlimited, or for one of these names.",
+    },
+    Word {
+        word: "match",
+        value: "a regular expression",
+        meaning: "Instead of `names`: unlimited, or for a name that it matches whole.",
+    },
+    Word {
+        word: "as",
+        value: "a word",
+        meaning: "Atoms of one alternative with the same word speak of one object: their names must have one in common.",
+    },
+    Word {
+        word: "at",
+        value: "`cluster`",
+        meaning: "Must come from a ClusterRoleBinding.",
+    },
 ];
-const LEVELS: [&str; 3] = ["cluster|c", "privileged|p", "namespace|n"];
+
+/// The words of a priority by place.
+pub const LEVEL_REFERENCE: [Word; 3] = [
+    Word {
+        word: "cluster|c",
+        value: "a priority, or `-`",
+        meaning: "Held cluster-wide. `-` reports nothing.",
+    },
+    Word {
+        word: "privileged|p",
+        value: "a priority, or `-`",
+        meaning: "Held in a privileged namespace.",
+    },
+    Word {
+        word: "namespace|n",
+        value: "a priority, or `-`",
+        meaning: "Held in any other namespace.",
+    },
+];
+
+const ENTRY: [&str; 14] = words(&RULE_REFERENCE);
+const ATOM: [&str; 7] = words(&ATOM_REFERENCE);
+const LEVELS: [&str; 3] = words(&LEVEL_REFERENCE);
 
 /// The words of a rule, the long spelling of each.
 pub fn rule_words() -> impl Iterator<Item = &'static str> {

@@ -1,7 +1,9 @@
 //! The references in docs/ are what the code says.
 
+use rbac_exporter::config;
 use rbac_exporter::export::metrics::{Kind, TABLE};
-use rbac_exporter::risk::{Catalogue, Priority};
+use rbac_exporter::located::Word;
+use rbac_exporter::risk::{ATOM_REFERENCE, Catalogue, LEVEL_REFERENCE, Priority, RULE_REFERENCE};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
@@ -151,4 +153,45 @@ fn the_contract_and_the_table_have_the_same_families() {
         })
         .collect();
     assert_eq!(code, contract());
+}
+
+/// The tables of docs/configuration.md, each between its markers; the prose around them is written.
+#[test]
+fn configuration() {
+    let path = "docs/configuration.md";
+    let mut text = read(path);
+    let tables: [(&str, &[Word]); 6] = [
+        ("keys", &config::REFERENCE),
+        ("metrics", &config::METRICS_REFERENCE),
+        ("rules", &RULE_REFERENCE),
+        ("levels", &LEVEL_REFERENCE),
+        ("atoms", &ATOM_REFERENCE),
+        ("accepted", &config::ACCEPTED_REFERENCE),
+    ];
+    let mut words = Vec::new();
+    for (name, keys) in tables {
+        let (start, end) = (format!("<!-- {name} -->\n"), "<!-- end -->");
+        let (before, rest) = text.split_once(&start).unwrap_or_else(|| panic!("{start}"));
+        let (_, after) = rest
+            .split_once(end)
+            .unwrap_or_else(|| panic!("{name}: {end}"));
+        let mut table = "| key | takes | |\n| --- | --- | --- |\n".to_owned();
+        for key in keys {
+            let (long, short) = key.word.split_once('|').unwrap_or((key.word, ""));
+            words.push(long);
+            let short = match short {
+                "" => String::new(),
+                short => format!(" (`{short}`)"),
+            };
+            let (value, meaning) = (cell(key.value), cell(key.meaning));
+            let _ = writeln!(table, "| `{long}`{short} | {value} | {meaning} |");
+        }
+        text = format!("{before}{start}{table}{end}{after}");
+    }
+    is_current(path, &text);
+    // the parser knows these and no others
+    let (mut parsed, mut told): (Vec<_>, Vec<_>) = (config::all_words().collect(), words);
+    parsed.sort_unstable();
+    told.sort_unstable();
+    assert_eq!(parsed, told);
 }
