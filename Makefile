@@ -85,7 +85,7 @@ advisories: ## known vulnerabilities; needs github.com
 	cargo deny check advisories
 
 sbom: ## what the binary is made of, as CycloneDX (cargo install cargo-cyclonedx)
-	cargo cyclonedx --format json --override-filename rbac-exporter.cdx
+	cargo cyclonedx --format json --spec-version 1.5 --override-filename rbac-exporter.cdx
 
 clean-parts: ## delete the built servers
 	rm -rf target/parts
