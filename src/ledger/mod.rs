@@ -40,6 +40,7 @@ pub use query::{
     PodHas, PodView, Question, ReachedBy, RoleFilter, RoleView, SecretView, Slice, SubjectFilter,
     SubjectLine, SubjectView, TokenSource, TokenView, Verdict, WorkloadLine,
 };
+pub use selfcheck::SelfCheck;
 pub use tally::{
     AcceptedRisk, ByLevel, ByPriority, Judged, NamespaceBlock, RuleCount, Snapshot, SubjectDetail,
     WorkloadDetail,

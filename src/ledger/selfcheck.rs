@@ -2,42 +2,125 @@
 //!
 //! Roles are compiled again, subjects judged again, the fixpoint run again, namespaces counted again.
 //! Whatever differs is a defect of the incremental path; a metric shows how many, and must stay 0.
+//!
+//! Each row is held against an evaluation of the same moment, so the check can be made piece by piece
+//! and lets the writer in between: a change that comes meanwhile is judged on both sides or on none.
+//! The fixpoint alone is one piece, as no part of it means anything without the rest.
 
 use super::accepted::Answered;
 use super::graph;
 use super::rows::SubjectRow;
+use super::table::RowId;
 use super::{Ledger, Sym};
 use crate::risk::{Assessment, Reaches};
+use std::sync::Arc;
+
+/// A self-check on its way. Give it the ledger between settled batches, again and again.
+#[derive(Debug, Default)]
+pub struct SelfCheck {
+    next: Piece,
+    differences: u64,
+}
+
+/// What is looked at next.
+#[derive(Debug, Default)]
+enum Piece {
+    /// The fixpoint, over all subjects.
+    #[default]
+    Fixpoint,
+    /// Roles from this one on.
+    Roles(RowId),
+    /// Subjects from this one on.
+    Subjects(RowId),
+    /// These namespaces, the last first.
+    Namespaces(Vec<Arc<str>>),
+}
+
+impl SelfCheck {
+    /// Looks at so many rows more, or at the fixpoint. How many roles, subjects and namespaces differ,
+    /// when everything has been looked at.
+    pub fn step(&mut self, ledger: &Ledger, rows: usize) -> Option<u64> {
+        let (next, found) = match std::mem::take(&mut self.next) {
+            Piece::Fixpoint => (Piece::Roles(0), ledger.unlike_fixpoint()),
+            Piece::Roles(first) => {
+                let some = ledger.roles.iter_from(first).take(rows);
+                let mut last = None;
+                let found = some.filter(|(id, namespace, name, row)| {
+                    last = Some(*id);
+                    let reaches =
+                        Reaches::of(&ledger.policy.catalogue.vocabulary, &row.rules.unpack());
+                    let same = *row.reaches == reaches
+                        && (row.depends
+                            || ledger.gives(*namespace, *name, &reaches).0 == row.gives);
+                    !same
+                });
+                let found = found.count();
+                let next = last.map_or(Piece::Subjects(0), |last| Piece::Roles(last + 1));
+                (next, found)
+            }
+            Piece::Subjects(first) => {
+                let some = ledger.subjects.iter_from(first).take(rows);
+                let mut last = None;
+                let found = some.filter(|(id, row)| {
+                    last = Some(*id);
+                    let (judged, _) = ledger.judgement(row.key, false);
+                    let same = judged.own() == row.own
+                        && judged.edges.len() == row.edges.len()
+                        && ledger.answered(row, &judged) == row.answered
+                        && ledger.status_of(*id) == row.status;
+                    !same
+                });
+                let found = found.count();
+                let next = match last {
+                    Some(last) => Piece::Subjects(last + 1),
+                    None => Piece::Namespaces(ledger.blocks.keys().cloned().collect()),
+                };
+                (next, found)
+            }
+            Piece::Namespaces(mut names) => {
+                let some = names.split_off(names.len().saturating_sub(rows));
+                let found = some
+                    .iter()
+                    .filter(|name| ledger.is_miscounted(name))
+                    .count();
+                if names.is_empty() {
+                    let counted = ledger.blocks.contains_key(&**ledger.names.text(Sym::EMPTY));
+                    return Some(self.differences + found as u64 + u64::from(!counted));
+                }
+                (Piece::Namespaces(names), found)
+            }
+        };
+        self.next = next;
+        self.differences += found as u64;
+        None
+    }
+}
 
 impl Ledger {
-    /// How many roles, subjects and namespaces differ. Call it between settled batches.
+    /// How many roles, subjects and namespaces differ, all at once. Call it between settled batches.
     pub fn selfcheck(&self) -> u64 {
-        let mut differences = 0;
-        for (_, namespace, name, row) in self.roles.iter() {
-            let reaches = Reaches::of(&self.policy.catalogue.vocabulary, &row.rules.unpack());
-            let same = *row.reaches == reaches
-                && (row.depends || self.gives(namespace, name, &reaches).0 == row.gives);
-            differences += u64::from(!same);
+        let mut check = SelfCheck::default();
+        loop {
+            if let Some(differences) = check.step(self, usize::MAX) {
+                return differences;
+            }
         }
+    }
+
+    fn unlike_fixpoint(&self) -> usize {
         let (effective, _) = graph::fixpoint(self);
-        for (id, row) in self.subjects.iter() {
-            let (judged, _) = self.judgement(row.key, false);
-            let same = judged.own() == row.own
-                && judged.edges.len() == row.edges.len()
-                && self.answered(row, &judged) == row.answered
-                && self.status_of(id) == row.status
-                && effective[id as usize].priority == row.effective;
-            differences += u64::from(!same);
-        }
-        for (name, block) in &self.blocks {
-            let same = self
-                .names
-                .get(name)
-                .is_some_and(|ns| self.count(ns) == **block);
-            differences += u64::from(!same);
-        }
-        let counted = self.blocks.contains_key(&**self.names.text(Sym::EMPTY));
-        differences + u64::from(!counted)
+        let subjects = self.subjects.iter();
+        let unlike = subjects.filter(|(id, row)| effective[*id as usize].priority != row.effective);
+        unlike.count()
+    }
+
+    /// Is what is counted of a namespace not what it holds? One that is gone by now is not.
+    fn is_miscounted(&self, name: &Arc<str>) -> bool {
+        let Some(block) = self.blocks.get(name) else {
+            return false;
+        };
+        let held = self.names.get(name);
+        held.is_none_or(|namespace| self.count(namespace) != **block)
     }
 
     /// What somebody answers for of a subject, but for the times.
@@ -54,7 +137,7 @@ impl Ledger {
 mod tests {
     use super::super::rows::SubjectKey;
     use super::super::stage::{NOW, Stage};
-    use super::Ledger;
+    use super::{Ledger, SelfCheck};
     use crate::risk::Priority;
     use std::sync::Arc;
 
@@ -118,7 +201,33 @@ mod tests {
         for (what, tamper) in tampers {
             let mut s = stage();
             tamper(&mut s.ledger);
-            assert!(s.ledger.selfcheck() > 0, "{what}");
+            let found = s.ledger.selfcheck();
+            assert!(found > 0, "{what}");
+            let mut check = SelfCheck::default();
+            let pieces = std::iter::repeat_with(|| check.step(&s.ledger, 1));
+            assert_eq!(pieces.flatten().next(), Some(found), "{what}");
+        }
+    }
+
+    /// Rows that come, change and go between the pieces are no differences.
+    #[test]
+    fn what_changes_meanwhile_is_no_difference() {
+        let mut s = stage();
+        let mut check = SelfCheck::default();
+        for round in 0.. {
+            if let Some(differences) = check.step(&s.ledger, 1) {
+                assert_eq!(differences, 0);
+                assert!(round > 10, "{round} pieces");
+                break;
+            }
+            // not quicker for ever than the check
+            let name = format!("r{}", round % 20);
+            s.role(&name, &["create | core | pods"], &[NOW]);
+            s.bind(&format!("n{}/d", round % 20), &name, &["user:d"], &[NOW]);
+            s.bind("a/d", ["deploy", "admin"][round % 2], &["user:d"], &[NOW]);
+            s.pod(&format!("n{}/p", round % 20), "strong");
+            s.settle();
+            assert!(round < 1_000, "an end");
         }
     }
 }

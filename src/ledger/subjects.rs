@@ -74,10 +74,13 @@ impl Subjects {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (RowId, &SubjectRow)> {
-        self.rows
-            .iter()
-            .enumerate()
-            .filter_map(|(i, r)| r.as_ref().map(|r| (i as RowId, r)))
+        self.iter_from(0)
+    }
+
+    /// Rows from an id on.
+    pub(crate) fn iter_from(&self, first: RowId) -> impl Iterator<Item = (RowId, &SubjectRow)> {
+        let rows = self.rows.iter().enumerate().skip(first as usize);
+        rows.filter_map(|(i, r)| r.as_ref().map(|r| (i as RowId, r)))
     }
 
     pub(crate) fn in_namespace(

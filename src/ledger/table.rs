@@ -153,7 +153,13 @@ impl<R> Table<R> {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (RowId, Sym, Sym, &R)> {
-        self.slots.iter().enumerate().filter_map(|(i, s)| {
+        self.iter_from(0)
+    }
+
+    /// Rows from an id on.
+    pub(crate) fn iter_from(&self, first: RowId) -> impl Iterator<Item = (RowId, Sym, Sym, &R)> {
+        let slots = self.slots.iter().enumerate().skip(first as usize);
+        slots.filter_map(|(i, s)| {
             s.as_ref()
                 .map(|s| (i as RowId, s.namespace, s.name, &s.row))
         })

@@ -6,7 +6,7 @@ use crate::clock;
 use crate::export::http::{self, Limits, ListenAddress, Listener};
 use crate::export::metrics::Work;
 use crate::export::site::{Pages, Shared};
-use crate::ledger::{Change, Policy, Snapshot, WatchEvent};
+use crate::ledger::{Change, Policy, SelfCheck, Snapshot, WatchEvent};
 use crate::object::Resource;
 use crate::risk::{Priority, Status};
 use crate::source::manifests::Manifests;
@@ -203,8 +203,13 @@ fn reachable(address: std::net::SocketAddr) -> String {
 /// How often the evaluation from scratch is held against the incremental state.
 const SELFCHECK: Duration = Duration::from_secs(3600);
 
+/// Rows that are checked while the writer waits: a millisecond or two of work, far below what a change
+/// may take to be visible.
+const SELFCHECK_ROWS: usize = 32;
+
 /// Runs the self-check right after the first sync and then hourly, beside everything else. It holds the
-/// ledger for reading, so the writer waits for it; scrapes do not.
+/// ledger for reading for a few rows at a time and leaves it alone in between for as long again, so that
+/// neither the writer nor scrapes notice.
 async fn selfcheck(shared: Arc<Shared>) {
     let mut every = interval(SELFCHECK);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -212,10 +217,17 @@ async fn selfcheck(shared: Arc<Shared>) {
         every.tick().await;
         let of = shared.clone();
         let check = tokio::task::spawn_blocking(move || {
-            of.ledger
-                .read()
-                .unwrap_or_else(PoisonError::into_inner)
-                .selfcheck()
+            let mut check = SelfCheck::default();
+            loop {
+                let began = Instant::now();
+                let ledger = of.ledger.read().unwrap_or_else(PoisonError::into_inner);
+                let done = check.step(&ledger, SELFCHECK_ROWS);
+                drop(ledger);
+                if let Some(differences) = done {
+                    return differences;
+                }
+                std::thread::sleep(began.elapsed());
+            }
         });
         let Ok(differences) = check.await else { return };
         if differences > 0 {
