@@ -2,6 +2,7 @@
 //!
 //! - none: the binary alone. `cargo test` runs them.
 //! - `cluster`: an API server, and the tools that people have beside one. `make e2e` runs them.
+//! - `files`: files of this project, which they change. `make e2e` runs them on a copy.
 //! - `alertmanager`: an Alertmanager. `make e2e` runs them.
 //! - `installed`: pods that run, for which a kubelet and an image are needed. Nothing here can run them.
 //! - `build`: a builder, or the compiler for minutes. Nothing here runs them; CI takes the same steps by

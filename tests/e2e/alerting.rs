@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::harness::alertmanager::{Alertmanager, Notified};
+use crate::harness::eventually;
 use crate::harness::exporter::Exporter;
 use crate::harness::old::{a_year_ago, now};
 use crate::harness::prometheus::{Prometheus, Setup};
 use crate::harness::world::World;
-use crate::harness::{eventually, repository};
 
 const EVERYTHING: &str = r#"[{"verbs":["*"],"apiGroups":["*"],"resources":["*"]}]"#;
 const EXEC: &str = r#"[{"verbs":["create"],"apiGroups":[""],"resources":["pods/exec"]}]"#;
@@ -293,10 +293,46 @@ const SCENARIOS: &[Scenario] = &[
         always: false,
     },
     Scenario {
-        name: "to everyone: its own page, and one for all it raises",
+        // the controllers, which could make pods for any account, would be many
+        name: "to everyone: one page for all that it raises",
         history: known,
-        happens: |bench| bench.grant("--group=system:authenticated"),
-        pages: &["RBACManyNewCriticalSubjects", "system:authenticated"],
+        happens: |bench| {
+            bench.grant("--group=system:authenticated");
+            bench.await_series("system:authenticated");
+            let new = "count(rbac:new_critical_subject:since_timestamp_seconds) > 6";
+            eventually("a crowd is new", ARRIVES, || {
+                let found = bench.prometheus.query(new);
+                (!found.is_empty()).then_some(()).ok_or(new.to_owned())
+            });
+        },
+        pages: &["system:authenticated (critical)"],
+        always: false,
+    },
+    Scenario {
+        name: "to everyone, of whom a page for high is out",
+        history: known,
+        happens: |bench| {
+            let group = "--group=system:unauthenticated";
+            // a status page
+            let pages = ["--verb=get", "--resource=configmaps"];
+            bench.kubectl(&[&["create", "clusterrole", "live-page"][..], &pages].concat());
+            let role = "--clusterrole=live-page";
+            bench.kubectl(&[
+                "create",
+                "rolebinding",
+                "live-page",
+                role,
+                group,
+                "-n",
+                HERE,
+            ]);
+            bench.await_pages(1);
+            bench.grant(group);
+        },
+        pages: &[
+            "system:unauthenticated (critical)",
+            "system:unauthenticated (high)",
+        ],
         always: false,
     },
     Scenario {
@@ -502,9 +538,14 @@ fn clean(world: &World) {
     world.kubectl(&[&all[..], &["--force", "--grace-period=0"]].concat(), "");
 }
 
+/// What `RBAC_EXPORTER_ALERT_SCENARIOS` says.
+pub(crate) fn asked_for() -> String {
+    std::env::var("RBAC_EXPORTER_ALERT_SCENARIOS").unwrap_or_default()
+}
+
 #[test]
 fn one_page_for_each_new_critical_subject_and_none_else() {
-    let asked = std::env::var("RBAC_EXPORTER_ALERT_SCENARIOS").unwrap_or_default();
+    let asked = asked_for();
     let wanted = |scenario: &Scenario| match asked.as_str() {
         "" => scenario.always,
         "all" => true,
@@ -513,7 +554,7 @@ fn one_page_for_each_new_critical_subject_and_none_else() {
     let mut world = World::with_controllers();
     world.kubectl(&["create", "namespace", HERE], "");
     println!(
-        "{:<58} {:<24} {:<24} seconds",
+        "{:<58} {:<32} {:<32} seconds",
         "scenario", "pages for", "expected"
     );
     let mut wrong = vec![];
@@ -526,12 +567,14 @@ fn one_page_for_each_new_critical_subject_and_none_else() {
         sleep(QUIET);
         let mut pages: BTreeMap<String, usize> = BTreeMap::new();
         for page in bench.pages() {
-            // RBACManyNewCriticalSubjects is about nobody in particular
-            let who = match page.label("name") {
-                "" => page.label("alertname"),
-                name => name,
+            let (name, priority) = (page.label("name"), page.label("priority"));
+            let who = match (name, priority) {
+                // RBACManyNewCriticalSubjects is about nobody in particular
+                ("", _) => page.label("alertname").to_owned(),
+                (name, "") => name.to_owned(),
+                (name, priority) => format!("{name} ({priority})"),
             };
-            *pages.entry(who.to_owned()).or_default() += 1;
+            *pages.entry(who).or_default() += 1;
         }
         drop(bench);
         clean(&world);
@@ -551,7 +594,7 @@ fn one_page_for_each_new_critical_subject_and_none_else() {
         let mark = if pages == expected { "" } else { " WRONG" };
         let seconds = start.elapsed().as_secs();
         println!(
-            "{:<58} {:<24} {:<24} {seconds}{mark}",
+            "{:<58} {:<32} {:<32} {seconds}{mark}",
             scenario.name,
             words(&pages),
             words(&expected),
@@ -563,74 +606,4 @@ fn one_page_for_each_new_critical_subject_and_none_else() {
     }
     assert!(count > 0, "no scenario is called {asked:?}");
     assert!(wrong.is_empty(), "{wrong:?}");
-}
-
-#[test]
-fn two_clusters_in_one_place_and_one_of_them_gone() {
-    let demo = repository("deploy/demo");
-    let demo = || Exporter::start(&["--source.manifests".as_ref(), demo.as_os_str()], None);
-    let (east, west) = (demo(), demo());
-    let alertmanager = Alertmanager::start();
-    // What is not sent any more is forgotten after seconds instead of five minutes.
-    let central = Prometheus::with(Setup {
-        rules: Some(alertmanager.port()),
-        flags: vec![
-            "--web.enable-remote-write-receiver",
-            "--query.lookback-delta=10s",
-        ],
-        ..Setup::default()
-    });
-    let beside = |cluster: &'static str, exporter: &Exporter| {
-        Prometheus::with(Setup {
-            jobs: vec![("rbac-exporter", vec![exporter.port()])],
-            cluster: Some(cluster),
-            remote_write: Some(central.port()),
-            ..Setup::default()
-        })
-    };
-    let _of_east = beside("east", &east);
-    let of_west = beside("west", &west);
-    let firing = |alert: &str, state: &str| -> Vec<String> {
-        let query =
-            format!("count by (cluster) (ALERTS{{alertname=\"{alert}\",alertstate=\"{state}\"}})");
-        let found = central.query(&query);
-        let mut clusters: Vec<_> = found
-            .iter()
-            .map(|(labels, count)| {
-                format!("{}:{count}", labels["cluster"].as_str().unwrap_or_default())
-            })
-            .collect();
-        clusters.sort();
-        clusters
-    };
-    let await_clusters = |alert: &str, state: &str, expected: &[&str]| {
-        eventually(alert, Duration::from_secs(60), || {
-            let found = firing(alert, state);
-            (found == expected)
-                .then_some(())
-                .ok_or_else(|| format!("{found:?}"))
-        });
-    };
-    // the twelve of the demo, in each cluster
-    await_clusters("RBACCriticalSubjectOpen", "firing", &["east:12", "west:12"]);
-    // before the first samples came it had seen nothing at all
-    await_clusters("RBACExporterDown", "pending", &[]);
-    // the exporter alone
-    drop(west);
-    await_clusters("RBACExporterDown", "pending", &["west:1"]);
-    // all that was in that cluster
-    drop(of_west);
-    eventually("the cluster is gone", Duration::from_secs(60), || {
-        let left = central.query("up{cluster=\"west\"}");
-        left.is_empty()
-            .then_some(())
-            .ok_or_else(|| format!("{left:?}"))
-    });
-    sleep(Duration::from_secs(3));
-    assert_eq!(firing("RBACExporterDown", "pending"), ["west:1"]);
-    // its subjects are not forgotten at once, and those of the other are what they were
-    assert_eq!(
-        firing("RBACCriticalSubjectOpen", "firing"),
-        ["east:12", "west:12"]
-    );
 }

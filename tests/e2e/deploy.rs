@@ -401,6 +401,10 @@ fn helm_takes_every_value_and_refuses_what_is_misspelt() {
         ("networkpolicy.enabled=true", "networkpolicy"),
         ("log.format=text", "format"),
         ("allowPartial={roles}", "allowPartial"),
+        (
+            "prometheusOperator.rules.runbookBase=https://x/",
+            "runbookBase",
+        ),
     ] {
         let answer = helm(None, &["template", "x", &chart, "--set", set]);
         assert_ne!(answer.code, 0, "{set} is taken");
@@ -410,4 +414,17 @@ fn helm_takes_every_value_and_refuses_what_is_misspelt() {
             answer.stderr
         );
     }
+}
+
+#[test]
+fn the_runbooks_of_the_rules_lie_where_the_chart_is_told() {
+    let rules = "prometheusOperator.rules.enabled=true";
+    let base = "https://git.example/rbac/docs/runbooks";
+    let set = format!("{rules},prometheusOperator.rules.runbookBase={base}");
+    let of = |values: &str| rendered(values).remove("prometheusrule.yaml").unwrap();
+    let line = |base: &str| format!("base: {base}\n");
+    assert!(of(rules).contains(&line("docs/runbooks")));
+    let text = of(&set);
+    assert!(text.contains(&line(base)), "{text}");
+    assert!(!text.contains(&line("docs/runbooks")));
 }

@@ -34,8 +34,12 @@ mod door;
 mod faults;
 /// What many clusters cost at the centre.
 mod fleet;
+/// Two clusters in one place, and one of them gone.
+mod gone;
 /// Changes, from kubectl to `/metrics`.
 mod live;
+/// Which alert holds which back.
+mod muted;
 /// The evaluator against the authoriser.
 mod reviews;
 /// promtool and amtool on the alert rules.

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::harness::process::{Finished, run};
+use crate::blocks::blocks;
+use crate::harness::process::{Finished, run, temporary_directory};
 use crate::harness::{parts, repository};
 
 fn files(directory: &str) -> Vec<PathBuf> {
@@ -71,4 +72,30 @@ fn the_example_for_alertmanager_is_one_and_sends_pages_and_tickets_apart() {
             &alert,
         ]);
     }
+}
+
+/// The command of the documentation, on a copy.
+#[test]
+fn one_command_says_where_the_runbooks_are() {
+    let blocks = blocks().into_iter().filter(|block| block.needs == "files");
+    let scripts: Vec<String> = blocks.map(|block| block.script).collect();
+    let [script] = &scripts[..] else {
+        panic!("{scripts:?}");
+    };
+    let dir = temporary_directory();
+    let folder = dir.path().join("alerts/rules");
+    fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("settings.yaml");
+    fs::copy(repository("alerts/rules/settings.yaml"), &file).unwrap();
+    let done = run(
+        Command::new("sh")
+            .args(["-c", script])
+            .current_dir(dir.path()),
+        "",
+    );
+    assert_eq!(done.code, 0, "{done:?}");
+    let text = fs::read_to_string(&file).unwrap();
+    let base = "base: https://git.example/rbac-exporter/docs/runbooks\n";
+    assert!(text.contains(base), "{text}");
+    assert_eq!(promtool(&["check", "rules"], &[file]).code, 0);
 }

@@ -9,11 +9,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::harness::alertmanager::Alertmanager;
-use crate::harness::exporter::{Exporter, run_binary};
+use crate::harness::exporter::{Exporter, copy_of_demo, run_binary};
 use crate::harness::old::{now, rfc3339};
-use crate::harness::process::temporary_directory;
 use crate::harness::prometheus::{Prometheus, Setup};
-use crate::harness::{eventually, free_port, repository};
+use crate::harness::{eventually, free_port};
 
 const SUBJECT: &str = "user:intern@kestrel.example";
 
@@ -40,13 +39,7 @@ fn line_of_scan(manifests: &str) -> Option<String> {
 
 #[test]
 fn a_grant_its_page_why_and_the_end_of_it() {
-    let dir = temporary_directory();
-    for file in fs::read_dir(repository("deploy/demo")).unwrap() {
-        let from = file.unwrap().path();
-        if from.extension().is_some_and(|e| e == "yaml") {
-            fs::copy(&from, dir.path().join(from.file_name().unwrap())).unwrap();
-        }
-    }
+    let dir = copy_of_demo();
     let manifests = dir.path().to_str().unwrap();
     let port = free_port();
     let url = format!("http://127.0.0.1:{port}");

@@ -98,6 +98,12 @@ impl Alertmanager {
         self.port
     }
 
+    /// Tells it of alerts, as Prometheus does.
+    pub(crate) fn post(&self, alerts: &Value) {
+        let answer = http::post(self.port, "/api/v2/alerts", &alerts.to_string()).unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+
     /// Every alert of every notification so far, in their order.
     pub(crate) fn received(&self) -> Vec<Notified> {
         self.received.lock().unwrap().clone()

@@ -1,6 +1,7 @@
 //! The exporter under test.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use tempfile::TempDir;
 use super::exposition::Samples;
 use super::http::{self, Answer};
 use super::process::{Finished, Process, run, temporary_directory};
-use super::{eventually, free_port};
+use super::{eventually, free_port, repository};
 
 /// The binary, deaf to the cluster and the settings of whoever runs the tests.
 fn binary() -> Command {
@@ -37,6 +38,18 @@ pub(crate) fn scan(kubeconfig: &Path) -> Value {
     let finished = run_on(kubeconfig, &["scan", "--output", "json"], "");
     assert_eq!(finished.code, 0, "scan: {}", finished.stderr);
     serde_json::from_str(&finished.stdout).expect("the report is JSON")
+}
+
+/// The demo's manifests in a directory of their own, to be changed.
+pub(crate) fn copy_of_demo() -> TempDir {
+    let dir = temporary_directory();
+    for file in fs::read_dir(repository("deploy/demo")).unwrap() {
+        let from = file.unwrap().path();
+        if from.extension().is_some_and(|e| e == "yaml") {
+            fs::copy(&from, dir.path().join(from.file_name().unwrap())).unwrap();
+        }
+    }
+    dir
 }
 
 /// A running exporter.

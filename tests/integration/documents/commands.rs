@@ -6,7 +6,7 @@ use std::time::Duration;
 use std::{fs, thread};
 
 /// What may stand after `sh`.
-const NEEDS: [&str; 5] = ["", "cluster", "alertmanager", "installed", "build"];
+const NEEDS: [&str; 6] = ["", "cluster", "files", "alertmanager", "installed", "build"];
 
 #[test]
 fn every_block_of_commands_is_run_or_says_what_it_needs() {
