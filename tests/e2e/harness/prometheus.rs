@@ -1,5 +1,6 @@
 //! A real Prometheus and its promtool.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -26,6 +27,34 @@ pub(crate) struct Setup {
     pub(crate) flags: Vec<&'static str>,
     /// What it remembers from before its start, as OpenMetrics.
     pub(crate) history: String,
+}
+
+/// Series and their values.
+pub(crate) type State = Vec<(String, f64)>;
+
+/// A history, a sample a minute: each state from its moment to that of the next, the last to the end. Counters grow from
+/// nothing to what they are.
+pub(crate) fn history_of(states: &[(i64, State)], end: i64) -> String {
+    let start = states.first().expect("a state").0;
+    let counts = |series: &str| {
+        let name = series.split('{').next().unwrap_or_default();
+        let ends = ["_total", "_bucket", "_count", "_sum"];
+        !name.contains(':') && ends.iter().any(|end| name.ends_with(end))
+    };
+    let mut text = String::new();
+    for at in (start..end).step_by(60) {
+        let (_, state) = states.iter().rfind(|(from, _)| *from <= at).expect("one");
+        let share = (at - start) as f64 / (end - start) as f64;
+        for (series, value) in state {
+            let value = if counts(series) {
+                value * share
+            } else {
+                *value
+            };
+            writeln!(text, "{series} {value} {at}").expect("a String takes all");
+        }
+    }
+    text
 }
 
 /// A running Prometheus.
@@ -58,8 +87,15 @@ impl Prometheus {
 
     /// Starts one with a configuration and flags of its own.
     pub(crate) fn configured(config: &Value, flags: &[&str]) -> Self {
+        Self::remembering(config, flags, "")
+    }
+
+    /// The same with what it remembers from before its start, as OpenMetrics.
+    pub(crate) fn remembering(config: &Value, flags: &[&str], history: &str) -> Self {
+        let dir = temporary_directory();
+        remember(dir.path(), history);
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        Self::launch(temporary_directory(), config, flags, Setup::default())
+        Self::launch(dir, config, flags, Setup::default())
     }
 
     fn launch(dir: TempDir, config: &Value, flags: Vec<String>, setup: Setup) -> Self {
@@ -130,9 +166,9 @@ impl Prometheus {
             .collect()
     }
 
-    /// How many series a query over the last `seconds` in 120 steps gives.
+    /// How many series a query over the last `seconds` in 120 steps gives, and how many steps the longest has.
     #[track_caller]
-    pub(crate) fn query_range(&self, expression: &str, seconds: f64) -> usize {
+    pub(crate) fn query_range(&self, expression: &str, seconds: f64) -> (usize, usize) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let now = now.as_secs_f64();
         let (start, end) = ((now - seconds).to_string(), now.to_string());
@@ -144,7 +180,25 @@ impl Prometheus {
             ("step", &step),
         ];
         let body = self.ask("query_range", &asked);
-        body["data"]["result"].as_array().expect("a matrix").len()
+        let series = body["data"]["result"].as_array().expect("a matrix");
+        let steps = |one: &Value| one["values"].as_array().expect("samples").len();
+        (series.len(), series.iter().map(steps).max().unwrap_or(0))
+    }
+
+    /// Every series that it knows now, recorded ones and its own among them, as it is written, and its value.
+    pub(crate) fn everything(&self) -> State {
+        let all = "/federate?match[]=%7B__name__%3D~%22.%2B%22%7D";
+        let answer = http::get(self.port, all, &[]).unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let lines = answer.text().lines().filter(|line| !line.starts_with('#'));
+        lines
+            .map(|line| {
+                let mut parts = line.rsplitn(3, ' ');
+                let value = parts.nth(1).and_then(|value| value.parse().ok());
+                let series = parts.next().expect("a series").to_owned();
+                (series, value.expect("a number"))
+            })
+            .collect()
     }
 
     #[track_caller]
