@@ -47,8 +47,8 @@ page: ## the page in a real browser: axe-core, console, weight, screenshots into
 	$(CARGO) build --locked
 	cd tests/page && npm ci --no-audit --no-fund --fetch-timeout=60000 && node check.mjs ../../target/debug/rbac-exporter ../../deploy/demo ../fixtures/hostile.yaml ../../target/page
 
-soak: parts ## 22 minutes of changes and dying servers; RBAC_EXPORTER_SOAK_SECONDS, _RATE and _DISTURBANCES change that
-	$(CARGO) test --locked --test e2e -- --ignored --show-output soak::
+soak: parts release ## 22 minutes of changes and dying servers; RBAC_EXPORTER_SOAK_SECONDS, _RATE and _DISTURBANCES change that
+	RBAC_EXPORTER_BINARY=$(CURDIR)/target/release/rbac-exporter $(CARGO) test --locked --test e2e -- --ignored --show-output soak::
 
 manifests: parts ## render deploy/manifests, and the chart's table of values, from the chart
 	RBAC_EXPORTER_WRITE_MANIFESTS=1 $(CARGO) test --locked --test integration -- chart::the_readme

@@ -9,6 +9,8 @@
 #[path = "../blocks.rs"]
 mod blocks;
 mod harness;
+#[path = "../table.rs"]
+mod table;
 
 /// Risks that somebody answers for.
 mod acceptance;
@@ -54,3 +56,5 @@ mod since;
 mod soak;
 /// What one sees, from a grant to its end: `make tour`.
 mod tour;
+/// Proxies, names and half-open connections on the way to the API server.
+mod ways;

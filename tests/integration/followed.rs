@@ -2,6 +2,7 @@
 
 use crate::command::Server;
 use crate::standin::{Asks, Fault, Standin};
+use crate::table::recovered;
 use rbac_exporter::object::Resource;
 use serde_json::{Value, json};
 use std::fs;
@@ -388,7 +389,7 @@ async fn a_plugin_is_run_again_when_its_token_is_refused() {
     fs::write(rig.dir.path().join("token"), "new").unwrap();
     rotate(&rig, "new");
     let took = sees(&rig, "after");
-    println!("a new token of a plugin: taken up after {took:.1?}");
+    recovered("plugin's token expired", took);
 }
 
 /// What is judged must not become another cluster because somebody switched the context.
@@ -477,8 +478,8 @@ async fn a_termination_is_obeyed_in_every_phase() {
         rig.server.until(PATIENCE, |_| waits(api));
         let (code, took) = rig.server.terminate();
         assert_eq!(code, Some(0), "{phase}: {}", rig.server.log());
-        assert!(took < Duration::from_secs(5), "{phase}: {took:?}");
-        println!("SIGTERM, {phase}: ended after {took:.1?}");
+        println!("SIGTERM, {phase}");
+        recovered("SIGTERM at every phase", took);
     }
 }
 

@@ -7,6 +7,8 @@
 
 #[path = "../blocks.rs"]
 mod blocks;
+#[path = "../table.rs"]
+mod table;
 
 mod accept;
 mod alerts;

@@ -13,7 +13,12 @@
 //! the list on the watch continues without a gap: when it ends it resumes from the last version it
 //! saw, and when that version is refused (410 as a status, as an event or on a continue token; other
 //! answers that amount to it), or a server that was away comes back with a state older than ours,
-//! everything is listed anew. An answer without a version is no list, however well it parses.
+//! everything is listed anew. So it is when the watch ended before its time or on a fault and the last
+//! word is older than [`Options::longest_gap`] by the time of the next try: the server may have been
+//! restored from a backup meanwhile, and once its versions have passed ours it would deliver another
+//! history from ours on without a sign. These lists are paged like the first one, and spread by the
+//! jitter of the waits, which have grown with the outage. An answer without a version is no list,
+//! however well it parses.
 //!
 //! **Order.** Per resource as the server has it; none between resources.
 //!
@@ -96,6 +101,9 @@ pub struct Options {
     pub watch_grace: Duration,
     /// How long a stream that had bookmarks may be silent.
     pub bookmark_silence: Duration,
+    /// A watch that broke is resumed if the server's last word is no older than this; otherwise everything
+    /// is listed anew. An API server alone takes some three seconds to start.
+    pub longest_gap: Duration,
     /// A stream that lived this long ends a time of faults.
     pub healthy_after: Duration,
     /// Shortest wait after a fault.
@@ -142,6 +150,7 @@ impl Default for Options {
             watch_longest: Duration::from_secs(290),
             watch_grace: Duration::from_secs(5),
             bookmark_silence: Duration::from_secs(90),
+            longest_gap: Duration::from_secs(5),
             healthy_after: Duration::from_secs(10),
             backoff_shortest: Duration::from_millis(500),
             backoff_longest: Duration::from_secs(30),
@@ -305,6 +314,6 @@ fn pause(backoff: &mut Backoff, failure: &Failure, options: &Options) -> Duratio
 
 /// Reasons after which a server may come back as another one.
 fn is_outage(reason: FaultReason) -> bool {
-    use FaultReason::{Server, Timeout, Transport};
-    matches!(reason, Transport | Timeout | Server)
+    use FaultReason::{Server, Timeout, Transport, Unauthorized};
+    matches!(reason, Transport | Timeout | Server | Unauthorized)
 }

@@ -40,6 +40,8 @@ pub(super) struct Driver {
     broke_at: Option<String>,
     /// The server may have been replaced by one with an older state since the version was seen.
     doubt: bool,
+    /// When the server last said anything of this resource.
+    heard_at: Instant,
     /// The server was out of reach since it was last heard from.
     away: bool,
     page_size: u32,
@@ -87,6 +89,7 @@ impl Driver {
             version: None,
             broke_at: None,
             doubt: false,
+            heard_at: Instant::now(),
             away: false,
             page_size: options.page_size,
             faults: Backoff::new(options.backoff_shortest, options.backoff_longest),
@@ -214,13 +217,17 @@ impl Driver {
         Ok(())
     }
 
-    /// Makes sure that the server still knows our version. One that was restored from a backup has
-    /// an older state, and a watch from a version of its future is no error: it is silent until that
-    /// version is reached and then leaves out all that happened before. Versions are opaque in
-    /// general but comparable integers for the resources of the API server itself; what is no
-    /// integer is not compared.
+    /// Makes sure that the server still has the history that our version is from. One that was
+    /// restored from a backup has an older state, and a watch from a version of its future is no
+    /// error: it is silent until that version is reached and then leaves out all that happened before.
+    /// Once its versions have passed ours again nothing that it says tells the two histories apart, so
+    /// no gap is bridged in which it could have been stopped, restored, started and written to.
+    /// After a shorter one the versions decide. They are opaque in general but comparable integers for
+    /// the resources of the API server itself; what is no integer is not compared.
     async fn compare(&mut self) -> Result<(), Failure> {
-        if let Some(ours) = self.version.as_deref().and_then(|v| v.parse::<u64>().ok()) {
+        if self.heard_at.elapsed() > self.options.longest_gap {
+            self.version = None;
+        } else if let Some(ours) = self.version.as_deref().and_then(|v| v.parse::<u64>().ok()) {
             let mut answer = Vec::new();
             self.page(None, 1, &mut answer).await?;
             let text = String::from_utf8_lossy(&answer);
@@ -291,6 +298,9 @@ impl Driver {
             Ok(spoke) => {
                 // Servers that shut down in order end their streams well, before their time.
                 self.doubt = lived + Duration::from_secs(1) < asked;
+                if !self.doubt {
+                    self.heard_at = Instant::now();
+                }
                 if lived >= options.healthy_after {
                     Ok(())
                 } else if spoke {
@@ -456,6 +466,7 @@ impl Driver {
 
     /// The server was heard from.
     async fn heard(&mut self) {
+        self.heard_at = Instant::now();
         if std::mem::take(&mut self.away) {
             self.bells.reconnected.notify_one();
         }

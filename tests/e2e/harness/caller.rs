@@ -163,7 +163,7 @@ impl Caller {
 }
 
 /// Where the clients of the tests live, which are not asynchronous themselves.
-fn runtime() -> &'static Runtime {
+pub(crate) fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     RUNTIME.get_or_init(|| Runtime::new().unwrap())
 }

@@ -14,9 +14,11 @@ use super::http::{self, Answer};
 use super::process::{Finished, Process, run, temporary_directory};
 use super::{eventually, free_port, repository};
 
-/// The binary, deaf to the cluster and the settings of whoever runs the tests.
+/// The binary, deaf to the cluster and the settings of whoever runs the tests: the one that was built
+/// with them, or another one, such as a release, that `RBAC_EXPORTER_BINARY` names.
 fn binary() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rbac-exporter"));
+    let named = std::env::var_os("RBAC_EXPORTER_BINARY");
+    let mut command = Command::new(named.unwrap_or(env!("CARGO_BIN_EXE_rbac-exporter").into()));
     command.env_clear();
     command.envs(std::env::vars_os().filter(|(key, _)| key == "PATH" || key == "RUST_BACKTRACE"));
     command

@@ -1,6 +1,7 @@
 //! Starts real servers on loopback, talks to them, and leaves nothing behind.
 
 pub(crate) mod alertmanager;
+pub(crate) mod cable;
 pub(crate) mod caller;
 pub(crate) mod exporter;
 pub(crate) mod exposition;

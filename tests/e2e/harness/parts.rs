@@ -104,19 +104,21 @@ pub(crate) fn alertmanager(program: &str) -> PathBuf {
     )
 }
 
-fn on_path(names: &[&str], what: &str, package: &str) -> PathBuf {
-    let places: Vec<_> = env::var_os("PATH")
-        .iter()
-        .flat_map(env::split_paths)
-        .collect();
-    names
-        .iter()
-        .flat_map(|name| places.iter().map(move |place| place.join(name)))
+/// A program that `PATH` may or may not hold.
+pub(crate) fn on_path_if_there(name: &str) -> Option<PathBuf> {
+    let places = env::var_os("PATH");
+    let places = places.iter().flat_map(env::split_paths);
+    places
+        .map(|place| place.join(name))
         .find(|path| path.is_file())
-        .unwrap_or_else(|| {
-            panic!(
-                "{} is missing from PATH: install {what} (on Debian: apt-get install {package})",
-                names[0]
-            )
-        })
+}
+
+fn on_path(names: &[&str], what: &str, package: &str) -> PathBuf {
+    let found = names.iter().find_map(|name| on_path_if_there(name));
+    found.unwrap_or_else(|| {
+        panic!(
+            "{} is missing from PATH: install {what} (on Debian: apt-get install {package})",
+            names[0]
+        )
+    })
 }

@@ -97,6 +97,16 @@ impl Process {
         self.child.id()
     }
 
+    /// A line of its memory in `/proc`, such as `VmRSS`, in kB.
+    pub(crate) fn memory(&self, line: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let value = status
+            .lines()
+            .find_map(|l| l.strip_prefix(line)?.strip_prefix(':'));
+        let number = value.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+        number.expect("the kernel tells")
+    }
+
     /// What it has written so far.
     pub(crate) fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
