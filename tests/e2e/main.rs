@@ -42,6 +42,8 @@ mod gone;
 mod live;
 /// Which alert holds which back.
 mod muted;
+/// Scrapes while lists are slow, beside kube-state-metrics.
+mod partial;
 /// The evaluator against the authoriser.
 mod reviews;
 /// promtool and amtool on the alert rules.
