@@ -40,7 +40,7 @@ class Prometheus:
     def ask(self, expression, over_time):
         for name, value in CHOSEN.items():
             expression = expression.replace(f"${name}", value)
-        expression = expression.replace("$__rate_interval", f"{max(4 * int(self.step), 15)}s")
+        expression = expression.replace("$__rate_interval", f"{max(int(self.step) + 60, 240)}s")  # of a scrape a minute
         what, asked = "query", {"query": expression, "time": self.now}
         if over_time:
             what = "query_range"
@@ -319,7 +319,7 @@ def page(dashboard, answers, prometheus, width, theme):
     .nothing{{position:absolute;inset:32px 8px 8px;display:flex;align-items:center;justify-content:center;color:{t['faint']};font-size:18px}}
     .tiles{{display:flex;height:calc(100% - 40px)}} .tile{{flex:1;display:flex;flex-direction:column;align-items:center;justify-content:center}} .tile b{{font-weight:500;white-space:nowrap}} .tile small{{font-size:14px}}
     svg text{{fill:{t['text']};font-size:12px}} .grid{{stroke:{t['line']}}}
-    .legend{{font-size:12px;max-height:34px;overflow:hidden}} .legend span{{margin-right:12px}} .legend i{{display:inline-block;width:14px;height:4px;border-radius:2px;margin-right:5px;vertical-align:middle}}
+    .legend{{font-size:12px;max-height:34px;overflow:hidden}} .legend span{{margin-right:12px;display:inline-block;white-space:nowrap}} .legend i{{display:inline-block;width:14px;height:4px;border-radius:2px;margin-right:5px;vertical-align:middle}}
     table{{border-collapse:collapse;table-layout:fixed}} th{{text-align:left;color:{COLOURS['blue']};font-weight:500;height:34px;padding:0 6px;border-bottom:1px solid {t['line']};white-space:nowrap}}
     td{{height:36px;padding:0 6px;border-bottom:1px solid {t['line']};white-space:nowrap;overflow:hidden;text-overflow:ellipsis}} .number{{text-align:right}} .link{{color:{COLOURS['blue']}}}
     .bars{{display:flex;flex-direction:column;height:calc(100% - 40px);gap:4px}} .bar{{flex:1;display:flex;align-items:center;gap:8px;font-size:12px}} .bar span{{width:38%;text-align:right;overflow:hidden;text-overflow:ellipsis;white-space:nowrap}} .bar em{{flex:1;height:80%;background:{t['page']}}} .bar i{{display:block;height:100%}} .bar b{{width:40px;font-weight:500}}"""

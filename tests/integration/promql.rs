@@ -186,14 +186,15 @@ pub(crate) fn ranges(expression: &str) -> Vec<(String, String)> {
     found
 }
 
-/// Grafana's variables in an expression.
+/// Grafana's variables in an expression; `$1` is a part of a label, for `label_replace`.
 pub(crate) fn variables(expression: &str) -> BTreeSet<String> {
     let names = expression.split('$').skip(1).map(|rest| {
         let rest = rest.strip_prefix('{').unwrap_or(rest);
         let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_');
         rest[..end.unwrap_or(rest.len())].to_owned()
     });
-    names.collect()
+    let named = names.filter(|name| !name.starts_with(|c: char| c.is_ascii_digit()));
+    named.collect()
 }
 
 /// Labels of every target, and those that other things than the exporter give.
