@@ -83,10 +83,15 @@ fn one_command_says_where_the_runbooks_are() {
         panic!("{scripts:?}");
     };
     let dir = temporary_directory();
-    let folder = dir.path().join("alerts/rules");
-    fs::create_dir_all(&folder).unwrap();
-    let file = folder.join("settings.yaml");
-    fs::copy(repository("alerts/rules/settings.yaml"), &file).unwrap();
+    let files = [
+        "alerts/rules/settings.yaml",
+        "deploy/manifests/components/prometheus-operator/prometheusrule.yaml",
+    ];
+    for file in files {
+        let copy = dir.path().join(file);
+        fs::create_dir_all(copy.parent().unwrap()).unwrap();
+        fs::copy(repository(file), copy).unwrap();
+    }
     let done = run(
         Command::new("sh")
             .args(["-c", script])
@@ -94,8 +99,11 @@ fn one_command_says_where_the_runbooks_are() {
         "",
     );
     assert_eq!(done.code, 0, "{done:?}");
-    let text = fs::read_to_string(&file).unwrap();
-    let base = "base: https://git.example/rbac-exporter/docs/runbooks\n";
-    assert!(text.contains(base), "{text}");
-    assert_eq!(promtool(&["check", "rules"], &[file]).code, 0);
+    for file in files {
+        let text = fs::read_to_string(dir.path().join(file)).unwrap();
+        let base = "base: https://git.example/rbac-exporter/docs/runbooks\n";
+        assert!(text.contains(base), "{text}");
+    }
+    let settings = dir.path().join(files[0]);
+    assert_eq!(promtool(&["check", "rules"], &[settings]).code, 0);
 }
