@@ -138,6 +138,12 @@ pub trait Site: Send + Sync + 'static {
 
     /// Answers everything else. Runs off the event loop and may compute.
     fn reply(&self, ask: &Ask<'_>) -> Reply;
+
+    /// Whether the answer to this path is at hand, so that it need not stand in a line with those
+    /// that are computed: a scrape must not wait for somebody's forty reports.
+    fn at_hand(&self, _path: &str) -> bool {
+        false
+    }
 }
 
 /// How much the server lets clients have.
@@ -145,7 +151,7 @@ pub trait Site: Send + Sync + 'static {
 pub struct Limits {
     /// Connections at the same time; a further one replaces the one without progress for longest.
     pub connections: usize,
-    /// [`Site::reply`] running at the same time.
+    /// [`Site::reply`] running at the same time; as many again for what is at hand.
     pub computations: usize,
     /// How long a request may wait for one of these before it is answered 503.
     pub queue: Duration,
@@ -324,6 +330,7 @@ pub async fn serve<S: Site>(
         site,
         door,
         slots: Arc::new(Semaphore::new(limits.computations.max(1))),
+        slots_at_hand: Arc::new(Semaphore::new(limits.computations.max(1))),
         limits,
         connections: Mutex::default(),
     });
@@ -361,6 +368,7 @@ struct Server<S> {
     door: Arc<Door>,
     limits: Limits,
     slots: Arc<Semaphore>,
+    slots_at_hand: Arc<Semaphore>,
     connections: Mutex<Connections>,
 }
 
@@ -371,12 +379,13 @@ struct Connections {
 }
 
 impl Connections {
-    /// Closes the connection without progress for longest; one that waits for our own computation
-    /// only if all do.
+    /// Closes the connection without progress for longest; one that waits for us only if all do: for a
+    /// computation, or to be looked at, when hundreds come at once.
     fn evict(&mut self) {
         let stalest = self.pulses.iter().min_by_key(|(_, pulse)| {
             let state = lock(&pulse.state);
-            (state.phase == Phase::Computing, state.progress)
+            let ours = state.unheeded || state.phase == Phase::Computing;
+            (ours, state.progress)
         });
         if let Some(id) = stalest.map(|(id, _)| *id)
             && let Some(pulse) = self.pulses.remove(&id)
@@ -524,16 +533,19 @@ async fn converse<S: Site>(
     let mut told = false;
     let mut alarm: Pin<&mut Sleep> = pin!(sleep_until(Instant::now() + limits.head));
 
+    let over = |over: hyper::Result<()>| {
+        if over.is_err_and(|error| error.is_parse_too_large()) {
+            let reason = "head of the request too large";
+            server.door.note(reason, "", client.address, "");
+        }
+    };
     let end = poll_fn(|cx| {
         if !told && stopping.as_mut().poll(cx).is_ready() {
             told = true;
             conn.as_mut().graceful_shutdown();
         }
-        if let Poll::Ready(over) = conn.as_mut().poll(cx) {
-            if over.is_err_and(|error| error.is_parse_too_large()) {
-                let reason = "head of the request too large";
-                server.door.note(reason, "", client.address, "");
-            }
+        if let Poll::Ready(ended) = conn.as_mut().poll(cx) {
+            over(ended);
             return Poll::Ready(End::Over);
         }
         if evicted.as_mut().poll(cx).is_ready() {
@@ -547,7 +559,17 @@ async fn converse<S: Site>(
         if alarm.deadline() != deadline {
             alarm.as_mut().reset(deadline);
         }
-        alarm.as_mut().poll(cx).map(|()| End::Cut)
+        ready!(alarm.as_mut().poll(cx));
+        // A client that stays after its refusal is left; hyper then says what that was for.
+        let closing = {
+            let mut state = lock(&pulse.state);
+            state.unread &= state.phase != Phase::Closing;
+            state.phase == Phase::Closing
+        };
+        if closing && let Poll::Ready(ended) = conn.as_mut().poll(cx) {
+            over(ended);
+        }
+        Poll::Ready(End::Cut)
     })
     .await;
     if let End::Cut = end {
@@ -584,6 +606,8 @@ struct State {
     /// When a response last moved or the phase changed. Bytes of a head do not count: dripping them
     /// in is how one would make a useless connection look alive.
     progress: Instant,
+    /// Nobody has looked yet whether the client has said something.
+    unheeded: bool,
     /// The request's body was left in the socket.
     unread: bool,
     /// More of the response is still to be unpacked: that hyper has flushed does not end it.
@@ -603,6 +627,7 @@ impl Pulse {
                 phase: Phase::Head,
                 since: now,
                 progress: now,
+                unheeded: true,
                 unread: false,
                 unpacking: false,
                 reset: false,
@@ -658,7 +683,9 @@ impl AsyncRead for Watched {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        lock(&self.pulse.state).unheeded = false;
+        ready!(read)?;
         if buf.filled().len() > before {
             let mut state = lock(&self.pulse.state);
             if state.phase == Phase::Idle {
@@ -807,7 +834,11 @@ async fn answer<S: Site>(
 
 /// Has the site compute, when its turn comes.
 async fn compute<S: Site>(server: &Server<S>, request: &Request<Incoming>) -> Reply {
-    let slot = Arc::clone(&server.slots).acquire_owned();
+    let slots = match server.site.at_hand(request.uri().path()) {
+        true => &server.slots_at_hand,
+        false => &server.slots,
+    };
+    let slot = Arc::clone(slots).acquire_owned();
     let Ok(Ok(slot)) = timeout(server.limits.queue, slot).await else {
         return Reply::text(503, "Too many requests are being computed; try again.\n")
             .with_header("retry-after", "5");
@@ -1004,10 +1035,12 @@ mod tests {
             (2, Phase::Response, 5),
             (3, Phase::Computing, 1),
             (4, Phase::Head, 4),
+            (5, Phase::Head, 8),
         ] {
             let pulse = Pulse::new();
             let mut state = lock(&pulse.state);
             state.phase = phase;
+            state.unheeded = id == 5;
             state.progress = start + Duration::from_secs(10 - age);
             drop(state);
             connections.pulses.insert(id, Arc::new(pulse));
@@ -1022,7 +1055,7 @@ mod tests {
                     .filter(|id| !connections.pulses.contains_key(id)),
             );
         }
-        assert_eq!(order, [2, 4, 1, 0, 3]);
+        assert_eq!(order, [2, 4, 1, 0, 5, 3]);
         connections.evict();
     }
 

@@ -183,4 +183,8 @@ impl Site for Pages {
                 .unwrap_or_else(|| Reply::text(404, "not found; see / for what there is\n")),
         }
     }
+
+    fn at_hand(&self, path: &str) -> bool {
+        path == self.telemetry_path
+    }
 }

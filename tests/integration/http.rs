@@ -111,6 +111,10 @@ impl Site for Sample {
             path => Reply::text(404, format!("no {path}\n")),
         }
     }
+
+    fn at_hand(&self, path: &str) -> bool {
+        path == "/little"
+    }
 }
 
 /// A running server.
@@ -760,6 +764,8 @@ async fn computations_are_bounded_and_health_is_not() {
         (refused.status, refused.header("retry-after")),
         (503, Some("5"))
     );
+    // What is at hand stands in no line with them.
+    assert_eq!(server.get("/little").await.status, 200);
 
     // A client that left still occupies its place: the computation goes on.
     drop(clients.pop());
