@@ -297,7 +297,15 @@ pub(crate) fn yaml_seed<'de, S: DeserializeSeed<'de>>(
     within(allowance, || {
         seed.deserialize(serde_yaml::Deserializer::from_str(text))
     })
-    .map_err(|error| fault(&error))
+    .map_err(|error| {
+        let fault = fault(&error);
+        // The end of a text without a line feed stands on a line of its own for the parser.
+        let last = line_breaks(text.as_bytes()).saturating_add(1);
+        Fault {
+            line: fault.line.map(|line| line.min(last)),
+            ..fault
+        }
+    })
 }
 
 /// Brackets within each other, as far as a text is parsed at all.

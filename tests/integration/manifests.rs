@@ -79,6 +79,13 @@ fn a_malformed_document_loses_only_itself() {
 }
 
 #[test]
+fn what_breaks_off_is_reported_on_its_last_line() {
+    // The end of a text without a line feed is a line further for the parser.
+    let reading = read("apiVersion: v1\nkind: Pod\nmetadata: {name: a, labels: {x");
+    assert_eq!(errors(&reading)[0].line, Some(3), "{reading:?}");
+}
+
+#[test]
 fn a_wrong_type_names_field_and_line() {
     let text = role("r").replace("[get]", "get");
     let reading = read(&text);
