@@ -906,6 +906,13 @@ impl Server {
 
     /// Until it listens and has read its input.
     pub(crate) fn with(manifests: &Path, more: &[&str]) -> Server {
+        let server = Server::listening(manifests, more);
+        server.until(Duration::from_secs(20), |s| s.get("/-/ready").0 == 200);
+        server
+    }
+
+    /// Until it listens.
+    pub(crate) fn listening(manifests: &Path, more: &[&str]) -> Server {
         let path = manifests.to_str().unwrap();
         let args = [
             "--source.manifests",
@@ -913,9 +920,12 @@ impl Server {
             "--web.listen-address",
             "127.0.0.1:0",
         ];
-        let server = Server::launch(&mut command(&[&args, more].concat()));
-        server.until(Duration::from_secs(20), |s| s.get("/-/ready").0 == 200);
-        server
+        Server::launch(&mut command(&[&args, more].concat()))
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
     }
 
     /// On the cluster of a kubeconfig, which may never be ready.

@@ -1,5 +1,6 @@
 //! Who is let in: web-config files as Prometheus' exporters take them.
 
+use crate::command::{Server, demo};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use rbac_exporter::export::door::Door;
@@ -32,10 +33,16 @@ impl Site for Pages {
         (path == "/-/healthy").then(|| Reply::text(200, "alive\n"))
     }
 
-    fn reply(&self, _: &Ask<'_>) -> Reply {
-        Reply::text(200, "inside\n")
+    fn reply(&self, ask: &Ask<'_>) -> Reply {
+        match ask.path {
+            "/large" => Reply::text(200, vec![b'x'; LARGE]),
+            _ => Reply::text(200, "inside\n"),
+        }
     }
 }
+
+/// Larger than what the buffers of kernel and TLS take.
+const LARGE: usize = 16 << 20;
 
 /// A server behind a door, with its files.
 struct House {
@@ -70,6 +77,10 @@ fn certificate(by: &CertifiedIssuer<'static, KeyPair>, names: &[&str]) -> (Strin
 impl House {
     /// Serves behind the web-config, beside which lie `server.crt`, `server.key` and `ca.crt`.
     fn open(web_config: &str) -> House {
+        House::with(web_config, Limits::default())
+    }
+
+    fn with(web_config: &str, limits: Limits) -> House {
         let dir = TempDir::new().unwrap();
         let authority = authority("authority");
         let (certificate, key) = certificate(&authority, &["localhost"]);
@@ -88,7 +99,7 @@ impl House {
             vec![listener],
             Arc::new(Pages),
             door,
-            Limits::default(),
+            limits,
             async {
                 let _ = stopped.await;
             },
@@ -118,6 +129,16 @@ impl House {
         own: Option<(String, String)>,
         versions: &[&'static SupportedProtocolVersion],
     ) -> std::io::Result<TlsStream<TcpStream>> {
+        self.tls_to(self.at, own, versions).await
+    }
+
+    /// The same to another server with the house's certificates.
+    async fn tls_to(
+        &self,
+        at: SocketAddr,
+        own: Option<(String, String)>,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> std::io::Result<TlsStream<TcpStream>> {
         let mut roots = RootCertStore::empty();
         roots.add(self.authority.der().clone()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -137,7 +158,7 @@ impl House {
         };
         let name = ServerName::try_from("localhost").unwrap();
         let connector = TlsConnector::from(Arc::new(config));
-        connector.connect(name, self.plain().await).await
+        connector.connect(name, TcpStream::connect(at).await?).await
     }
 }
 
@@ -223,6 +244,238 @@ async fn tls_from_the_version_that_is_asked_for() {
     );
     let group = session.negotiated_key_exchange_group().unwrap().name();
     assert_eq!(format!("{group:?}"), "secp384r1");
+}
+
+/// The first message of a handshake.
+fn hello() -> Vec<u8> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider);
+    let builder = builder.with_safe_default_protocol_versions().unwrap();
+    let config = builder.with_root_certificates(RootCertStore::empty());
+    let name = ServerName::try_from("localhost").unwrap();
+    let config = Arc::new(config.with_no_client_auth());
+    let mut client = rustls::ClientConnection::new(config, name).unwrap();
+    let mut hello = Vec::new();
+    client.write_tls(&mut hello).unwrap();
+    hello
+}
+
+/// Reads until the server closes, by an end or a reset.
+async fn closed(mut stream: impl AsyncRead + Unpin) -> usize {
+    let mut buffer = vec![0; 1 << 16];
+    let mut taken = 0;
+    let end = async {
+        while let Ok(count @ 1..) = stream.read(&mut buffer).await {
+            taken += count;
+        }
+    };
+    let patience = Duration::from_secs(10);
+    tokio::time::timeout(patience, end).await.expect("not cut");
+    taken
+}
+
+#[tokio::test]
+async fn a_handshake_that_does_not_end_is_cut_and_makes_way() {
+    let head = Duration::from_millis(400);
+    let limits = Limits {
+        head,
+        ..Limits::default()
+    };
+    let house = House::with(TLS, limits);
+    let hello = hello();
+    // nothing, half of the first message, and all of it without a second
+    for begun in [0, hello.len() / 2, hello.len()] {
+        let start = Instant::now();
+        let mut stream = house.plain().await;
+        stream.write_all(&hello[..begun]).await.unwrap();
+        closed(stream).await;
+        assert!(start.elapsed() >= head, "{:?}", start.elapsed());
+    }
+    // dripping does not prolong it
+    let start = Instant::now();
+    let (read, mut write) = house.plain().await.into_split();
+    let dripping = tokio::spawn(async move {
+        for byte in hello {
+            if write.write_all(&[byte]).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    closed(read).await;
+    let took = start.elapsed();
+    assert!(took >= head && took < 20 * head, "{took:?}");
+    dripping.abort();
+
+    let limits = Limits {
+        connections: 2,
+        ..Limits::default()
+    };
+    let house = House::with(TLS, limits);
+    let silent = house.plain().await;
+    let mut kept = house.tls(None, rustls::ALL_VERSIONS).await.unwrap();
+    assert_eq!(status(&mut kept, "/metrics").await, 200);
+    let mut new = house.tls(None, rustls::ALL_VERSIONS).await.unwrap();
+    assert_eq!(status(&mut new, "/metrics").await, 200);
+    closed(silent).await;
+    assert_eq!(
+        status(&mut kept, "/metrics").await,
+        200,
+        "it was not the stalest"
+    );
+}
+
+#[tokio::test]
+async fn a_response_not_taken_is_cut_through_tls_too() {
+    let response = Duration::from_millis(600);
+    let limits = Limits {
+        response,
+        ..Limits::default()
+    };
+    let house = House::with(TLS, limits);
+    let mut stream = house.tls(None, rustls::ALL_VERSIONS).await.unwrap();
+    let ask = b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n";
+    stream.write_all(ask).await.unwrap();
+    tokio::time::sleep(response + Duration::from_millis(300)).await;
+    let taken = closed(stream).await;
+    assert!(taken < LARGE, "{taken}");
+    // who takes it has it
+    let mut stream = house.tls(None, rustls::ALL_VERSIONS).await.unwrap();
+    let (got, text) = ask_large(&mut stream).await;
+    assert_eq!((got, text), (200, LARGE));
+}
+
+/// The status and how much there was of the body.
+async fn ask_large(stream: &mut TlsStream<TcpStream>) -> (u16, usize) {
+    let ask = b"GET /large HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    stream.write_all(ask).await.unwrap();
+    let mut got = Vec::new();
+    stream.read_to_end(&mut got).await.unwrap();
+    let end = got.windows(4).position(|w| w == b"\r\n\r\n").unwrap();
+    let status = std::str::from_utf8(&got[9..12]).unwrap();
+    (status.parse().unwrap(), got.len() - end - 4)
+}
+
+/// The first line of the log that holds `part`.
+fn first(server: &Server, part: &str) -> String {
+    let log = server.log();
+    let line = log.lines().find(|line| line.contains(part));
+    line.unwrap_or_default().to_owned()
+}
+
+/// Every refusal of a web-config has its status and one line of the log, which tells who, where and why,
+/// and no password.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refusals_have_a_status_and_a_line() {
+    let house = House::open("");
+    let file = house.dir.path().join("web.yml");
+    let flags = ["--web.config.file", file.to_str().unwrap()];
+    let of = |text: &str| {
+        house.write("web.yml", text);
+        let server = Server::with(Path::new(demo()), &flags);
+        (server.address().parse::<SocketAddr>().unwrap(), server)
+    };
+    let line = |server: &Server, reason: &str, more: &str| {
+        let reason = match reason.contains(' ') {
+            true => format!("reason=\"{reason}\""),
+            false => format!("reason={reason}"),
+        };
+        let start = Instant::now();
+        while server.said(&reason) == 0 && start.elapsed() < Duration::from_secs(5) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert_eq!(server.said(&reason), 1, "{reason}: {}", server.log());
+        let said = first(server, &reason);
+        assert!(said.contains("msg=\"request refused\""), "{said}");
+        assert!(said.contains("client=127.0.0.1:"), "{said}");
+        assert!(said.contains(more), "{said}");
+    };
+
+    // --- users, rate, heads
+    let (at, server) = of(&format!("basic_auth_users: {{alice: '{}'}}", cheap()));
+    let mut stream = TcpStream::connect(at).await.unwrap();
+    assert_eq!(status(&mut stream, "/api/v1/report").await, 401);
+    line(&server, "no user and password", "path=/api/v1/report");
+    let wrong = basic("alice", "hunter2");
+    for _ in 0..3 {
+        let (got, text) = ask(&mut stream, "/metrics", &wrong).await;
+        assert_eq!(got, 401);
+        assert!(text.contains("www-authenticate: Basic"), "{text}");
+    }
+    line(&server, "wrong user or password", "detail=alice");
+    for path in [
+        "//metrics",
+        "/-/healthy/../metrics",
+        "/%6detrics",
+        "/-/healthy%00",
+    ] {
+        assert_eq!(status(&mut stream, path).await, 401, "{path}");
+    }
+    let large = format!("x-large: {}\r\n", "a".repeat(32 << 10));
+    let mut stream = TcpStream::connect(at).await.unwrap();
+    assert_eq!(ask(&mut stream, "/metrics", &large).await.0, 431);
+    line(&server, "head of the request too large", "");
+    assert_eq!(server.said("hunter2") + server.said(&cheap()[..7]), 0);
+    drop(server);
+
+    let (at, server) = of("rate_limit: {interval: 1h, burst: 1}");
+    let mut stream = TcpStream::connect(at).await.unwrap();
+    assert_eq!(status(&mut stream, "/metrics").await, 200);
+    assert_eq!(status(&mut stream, "/metrics").await, 429);
+    line(&server, "rate limit", "path=/metrics");
+    drop(server);
+}
+
+/// The same of client certificates.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refused_certificates_have_a_line() {
+    let house = House::open("");
+    let file = house.dir.path().join("web.yml");
+    house.write(
+        "web.yml",
+        "tls_server_config: {cert_file: server.crt, key_file: server.key, client_ca_file: ca.crt, \
+         client_auth_type: RequireAndVerifyClientCert, client_allowed_sans: [prometheus]}",
+    );
+    let server = Server::listening(
+        Path::new(demo()),
+        &["--web.config.file", file.to_str().unwrap()],
+    );
+    let at: SocketAddr = server.address().parse().unwrap();
+    let versions = rustls::ALL_VERSIONS;
+    let own = certificate(&house.authority, &["prometheus"]);
+    let mut stream = house.tls_to(at, Some(own), versions).await.unwrap();
+    // it reads its input before it answers
+    while status(&mut stream, "/metrics").await == 503 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(status(&mut stream, "/metrics").await, 200);
+    assert_eq!(server.said("request refused"), 0);
+
+    let mut stream = house.tls_to(at, None, versions).await.unwrap();
+    assert_eq!(status(&mut stream, "/metrics").await, 401);
+    let reason = "reason=\"no client certificate\"";
+    server.until(Duration::from_secs(5), |s| s.said(reason) > 0);
+
+    // Whoever shows a wrong one is refused by TLS itself, before there is a request to answer.
+    let foreign = authority("foreign");
+    let wrong = [
+        certificate(&foreign, &["prometheus"]),
+        certificate(&house.authority, &["other"]),
+    ];
+    for wrong in wrong {
+        let got = match house.tls_to(at, Some(wrong), versions).await {
+            Ok(mut stream) => status(&mut stream, "/metrics").await,
+            Err(_) => 0,
+        };
+        assert_eq!(got, 0);
+    }
+    let reason = "reason=\"TLS handshake failed\"";
+    server.until(Duration::from_secs(5), |s| s.said(reason) > 0);
+    let said = first(&server, reason);
+    // said once in ten seconds, and told why and who
+    assert_eq!(server.said(reason), 1);
+    assert!(said.contains("detail=\"invalid peer certificate"), "{said}");
+    assert!(said.contains("client=127.0.0.1:"), "{said}");
 }
 
 #[tokio::test]
