@@ -18,6 +18,8 @@ mod acceptance;
 mod alerting;
 /// What we call dangerous, done; and with one piece less, refused.
 mod attacks;
+/// Clients that are slow, broken, greedy or many.
+mod crowds;
 /// What is printed to be run, run.
 mod cut;
 /// What the panels ask is answered, by one cluster and by many.
