@@ -4,7 +4,7 @@ CARGO ?= cargo
 # The tests start several servers of 300 MB each and measure times, so they take turns.
 E2E_ARGS ?= --test-threads=1
 
-.PHONY: help check fmt fmt-check lint test doc parts e2e sdk drawings coverage page soak manifests references demo tour bench release size image deny advisories sbom clean-parts
+.PHONY: help check fmt fmt-check lint test doc parts e2e sdk drawings coverage fuzz page soak manifests references demo tour bench release size image deny advisories sbom clean-parts
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,11 @@ drawings: ## draw the dashboards with the demo's data into target/drawings (Pyth
 
 coverage: ## line coverage of the pure layers by the tests that need Rust alone (cargo install cargo-tarpaulin)
 	cargo tarpaulin --engine llvm --follow-exec --timeout 600 --target-dir target/coverage --lib --test integration --include-files 'src/object.rs' 'src/rbac/*' 'src/risk/*' 'src/ledger/*' 'src/compare/*'
+
+fuzz: ## what others write, made up by libFuzzer: each target for five seconds; fuzz/README.md says more
+	$(CARGO) fmt --check --manifest-path fuzz/Cargo.toml
+	$(CARGO) clippy --locked --manifest-path fuzz/Cargo.toml --target-dir target/fuzz -- -D warnings
+	fuzz/run 5
 
 page: ## the page in a real browser: axe-core, console, weight, screenshots into target/page (npm, Chromium)
 	$(CARGO) build --locked
