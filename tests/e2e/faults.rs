@@ -25,6 +25,9 @@ pub(crate) const WATCHED: [&str; 7] = [
     "namespaces",
 ];
 
+/// What all that could be quicker than on a quick machine: longer than a broken watch is resumed after.
+const A_GAP: Duration = Duration::from_secs(2);
+
 /// Objects that give every kind of risk series something to show.
 pub(crate) fn populate(world: &World) {
     let account = json!({
@@ -287,6 +290,7 @@ fn what_was_compacted_meanwhile_is_listed_anew() {
     world.start_api_server();
     world.kubectl(&["delete", "rolebinding", "worker-7", "-n", "default"], "");
     world.compact_etcd();
+    sleep(A_GAP);
     exporter.process().signal("CONT");
     let (_, took) = eventually("what is gone is gone", Duration::from_secs(60), || {
         let have = risky_users(&exporter.scrape());
@@ -356,6 +360,7 @@ fn a_restore_that_looks_like_a_restart_is_listed_anew() {
             break;
         }
     }
+    sleep(A_GAP);
     exporter.process().signal("CONT");
     let (_, took) = eventually("the restored state", Duration::from_secs(31), || {
         let subjects = exporter.report()["subjects"].clone();

@@ -294,6 +294,8 @@ fn churn(admin: &Caller, writer: u64, rate: f64, made: &AtomicU64, stop: &Atomic
 #[derive(Clone, Copy, Debug)]
 struct Taken {
     rss_kb: u64,
+    /// Without the pages of the binary that were run so far.
+    own_kb: u64,
     descriptors: usize,
     tasks: usize,
 }
@@ -304,6 +306,7 @@ impl Taken {
         let count = |what: &str| fs::read_dir(proc.join(what)).unwrap().count();
         Taken {
             rss_kb: process.memory("VmRSS"),
+            own_kb: process.memory("RssAnon"),
             descriptors: count("fd"),
             tasks: count("task"),
         }
@@ -451,7 +454,11 @@ fn soak(plan: Plan) -> Outcome {
         },
     );
     recovered("all of them under churn", took);
+    // Threads that read credentials or computed an answer end after ten seconds without work; then it is
+    // asked for the same as at first.
+    sleep(Duration::from_secs(11));
     let end: Samples = exporter.scrape();
+    exporter.report();
     let last = Taken::by(exporter.process());
     let log = log_of(&mut exporter);
     let errors = end.sum("rbac_exporter_watch_errors_total", &[]);
@@ -464,7 +471,7 @@ fn soak(plan: Plan) -> Outcome {
         text,
         "soak of {:.0} s: {} changes, {events} events seen, {} restarts of the API server, {} of etcd, \
          {} restores of an older state; {scrapes} scrapes, each with the canary; equal to a fresh scan \
-         {took:.1?} after the last change; RSS {} kB at first, {} kB at last ({:.2}); descriptors {} and {}, \
+         {took:.1?} after the last change; RSS {} kB at first, {} kB at last ({:.2}), of it {} and {} kB of its own; descriptors {} and {}, \
          tasks {} and {}; {errors} errors counted, {restarts} watches reopened, {warnings} warnings and \
          {mistakes} errors logged",
         lasted.as_secs_f64(),
@@ -475,6 +482,8 @@ fn soak(plan: Plan) -> Outcome {
         first.rss_kb,
         last.rss_kb,
         last.rss_kb as f64 / first.rss_kb as f64,
+        first.own_kb,
+        last.own_kb,
         first.descriptors,
         last.descriptors,
         first.tasks,

@@ -102,7 +102,8 @@ pub struct Options {
     /// How long a stream that had bookmarks may be silent.
     pub bookmark_silence: Duration,
     /// A watch that broke is resumed if the server's last word is no older than this; otherwise everything
-    /// is listed anew. An API server alone takes some three seconds to start.
+    /// is listed anew. Shorter than etcd and an API server can be stopped, restored, started and written to
+    /// until they have passed our version.
     pub longest_gap: Duration,
     /// A stream that lived this long ends a time of faults.
     pub healthy_after: Duration,
@@ -150,7 +151,7 @@ impl Default for Options {
             watch_longest: Duration::from_secs(290),
             watch_grace: Duration::from_secs(5),
             bookmark_silence: Duration::from_secs(90),
-            longest_gap: Duration::from_secs(5),
+            longest_gap: Duration::from_secs(2),
             healthy_after: Duration::from_secs(10),
             backoff_shortest: Duration::from_millis(500),
             backoff_longest: Duration::from_secs(30),
