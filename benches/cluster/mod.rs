@@ -4,12 +4,13 @@
 //! [`Cluster::new`] lays the cluster out (which workload lies where, which account is bound to what, power laws
 //! throughout) in a few bytes per pod; an object's JSON, 5 to 12 kB of a pod, is written when it is asked for.
 //! Three things are fed with it: [`standin`], a server that the exporter and its peers list and watch;
-//! [`manifests`], files; and, through the same objects, a real API server ([`Cluster::object`]).
+//! [`manifests`], files; and [`etcd`], a real API server.
 
 mod pods;
 mod rbac;
 mod template;
 
+pub(crate) mod etcd;
 pub(crate) mod manifests;
 pub(crate) mod standin;
 
@@ -379,7 +380,7 @@ impl Cluster {
     }
 
     fn default_object(&self, resource: Resource, slot: usize, edition: Edition, out: &mut Vec<u8>) {
-        let Stamp { uid, time, version } = stamp(resource, slot, edition);
+        let Stamp { uid, time, version } = stamp(resource, (1 << 31) + slot, edition);
         let mut own = self
             .defaults
             .objects
@@ -617,6 +618,19 @@ impl PodBlanks {
         }
     }
 
+    /// Five characters as the server makes them up, but never the same ones twice in a workload.
+    fn suffix(&self, out: &mut Vec<u8>) {
+        const LETTERS: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
+        const ALL: u64 = 27_u64.pow(5);
+        // A factor that is no multiple of three meets every number once.
+        let index = self.replica as u64 + 4_096 * u64::from(self.edition.number);
+        let mut number = (index * 5_308_417 + dice(SEED, roll::POD + self.workload)) % ALL;
+        for _ in 0..5 {
+            out.push(LETTERS[(number % 27) as usize]);
+            number /= 27;
+        }
+    }
+
     fn node(&self) -> usize {
         match self.shape {
             Shape::Agent => self.replica % self.nodes,
@@ -635,7 +649,7 @@ impl Blanks for PodBlanks {
             "name" => {
                 self.owner(out);
                 out.push(b'-');
-                hex(roll, 5, out);
+                self.suffix(out);
             }
             "ns" => out.extend_from_slice(self.namespace.as_bytes()),
             "uid" => uid(roll, out),

@@ -37,6 +37,8 @@ struct Container {
     image: &'static str,
     args: &'static [&'static str],
     port: u16,
+    /// On the node's network the server gives every port of a container to the node as well.
+    on_node: bool,
     env: usize,
     secret_env: bool,
     mounts: &'static [(&'static str, &'static str, bool)],
@@ -71,6 +73,7 @@ const APP: Container = Container {
     image: "registry.example.com/platform/$app$:2025.11.$number$",
     args: &["--config=/etc/app/config.yaml", "--http.port=8080"],
     port: 8080,
+    on_node: false,
     env: 5,
     secret_env: false,
     mounts: &[("config", "/etc/app", true), ("tmp", "/tmp", false), TOKEN],
@@ -89,6 +92,7 @@ const PROXY: Container = Container {
         "--proxyComponentLogLevel=misc:error",
     ],
     port: 15090,
+    on_node: false,
     env: 2,
     secret_env: false,
     mounts: &[
@@ -112,6 +116,7 @@ const INIT: Container = Container {
     image: "registry.example.com/istio/proxyv2:1.27.1",
     args: &["istio-iptables", "-p", "15001", "-z", "15006", "-u", "1337"],
     port: 0,
+    on_node: false,
     env: 0,
     secret_env: false,
     mounts: &[TOKEN],
@@ -167,6 +172,7 @@ impl Shape {
                     TOKEN,
                 ],
                 security: PRIVILEGED,
+                on_node: true,
                 env: 4,
                 ..APP
             },
@@ -179,6 +185,7 @@ impl Shape {
                 "--secure-listen-address=:9443",
             ],
             port: 9443,
+            on_node: self == Shape::Agent,
             env: 1,
             secret_env: false,
             mounts: if self == Shape::Quiet { &[] } else { &[TOKEN] },
@@ -497,11 +504,15 @@ impl Container {
             r#"{{"name":"{}","image":"{}","args":["{args}"]"#,
             self.name, self.image
         );
+        let host = match self.on_node {
+            true => format!(r#""hostPort":{},"#, self.port),
+            false => String::new(),
+        };
         if self.port > 0 {
             let _ = write!(
                 out,
-                r#","ports":[{{"name":"http","containerPort":{},"protocol":"TCP"}}]"#,
-                self.port
+                r#","ports":[{{"name":"http",{}"containerPort":{},"protocol":"TCP"}}]"#,
+                host, self.port
             );
         }
         if self.secret_env {

@@ -23,7 +23,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
@@ -57,7 +57,6 @@ struct State {
 struct Shared {
     cluster: Arc<Cluster>,
     state: Mutex<State>,
-    sent: AtomicU64,
     lists: AtomicU64,
 }
 
@@ -100,7 +99,6 @@ impl Standin {
                 watched: 0,
                 slow: Duration::ZERO,
             }),
-            sent: AtomicU64::new(0),
             lists: AtomicU64::new(0),
         });
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -121,6 +119,20 @@ impl Standin {
         }
     }
 
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where a resource is listed.
+    pub(crate) fn path(resource: Resource) -> String {
+        let root = match api_version(resource) {
+            "v1" => "/api/v1",
+            _ => "/apis/rbac.authorization.k8s.io/v1",
+        };
+        format!("{root}/{}", resource.plural())
+    }
+
     /// A kubeconfig for it.
     pub(crate) fn kubeconfig(&self) -> String {
         let server = format!("http://{}", self.address);
@@ -131,11 +143,6 @@ impl Standin {
             "users": [{"name": "standin", "user": {"token": "standin"}}],
         })
         .to_string()
-    }
-
-    /// Bytes of lists and watches that were sent so far.
-    pub(crate) fn sent(&self) -> u64 {
-        self.shared.sent.load(Ordering::Relaxed)
     }
 
     /// Pages of lists that were served so far.
@@ -243,29 +250,43 @@ impl Standin {
     }
 }
 
-/// Rollouts without end: pod by pod a new one comes, is placed and runs, and the old one goes; five events each.
+/// Changes without end: pod by pod the old one goes and a new one comes, is placed and runs, five events each; and
+/// with every hundredth of them a binding is taken away or comes back.
 #[derive(Debug)]
 pub(crate) struct Churn {
     pods: usize,
+    /// The first binding that is not the server's own, and how many there are.
+    bindings: (usize, usize),
     numbers: HashMap<usize, u32>,
-    step: u64,
+    step: usize,
+    begun: Instant,
 }
 
 impl Churn {
-    /// Of any pods of the cluster.
+    /// Of any pods of the cluster, from now on.
     pub(crate) fn new(cluster: &Cluster) -> Churn {
+        let own = cluster.shipped(Resource::RoleBindings);
         Churn {
             pods: cluster.size.pods,
+            bindings: (own, cluster.count(Resource::RoleBindings) - own),
             numbers: HashMap::new(),
             step: 0,
+            begun: Instant::now(),
+        }
+    }
+
+    /// Does what is due by now at so many pod events a second.
+    pub(crate) fn keep_up(&mut self, standin: &Standin, rate: f64) {
+        let due = self.begun.elapsed().as_secs_f64() * rate;
+        while (self.step as f64) < due {
+            self.step(standin);
         }
     }
 
     /// The next event.
     pub(crate) fn step(&mut self, standin: &Standin) {
         // A stride that meets every pod once before any twice.
-        let turn = (self.step / 5) as usize;
-        let slot = turn * 7_919 % self.pods;
+        let slot = self.step / 5 * 7_919 % self.pods;
         let number = *self.numbers.entry(slot).or_default();
         match self.step % 5 {
             0 => standin.pod(slot, "MODIFIED", number, Stage::Leaving),
@@ -276,6 +297,13 @@ impl Churn {
                 standin.pod(slot, "MODIFIED", number + 1, Stage::Settled);
                 self.numbers.insert(slot, number + 1);
             }
+        }
+        let (own, bindings) = self.bindings;
+        let binding = own + self.step / 200 * 31 % bindings;
+        match self.step % 200 {
+            0 => standin.delete(Resource::RoleBindings, binding),
+            100 => standin.edit(Resource::RoleBindings, binding),
+            _ => {}
         }
         self.step += 1;
     }
@@ -313,7 +341,6 @@ impl Shared {
     }
 
     fn send(&self, state: &mut State, resource: Resource, frame: &Bytes) {
-        self.sent.fetch_add(frame.len() as u64, Ordering::Relaxed);
         state.logged += frame.len();
         state
             .log
@@ -382,7 +409,6 @@ impl Shared {
         }
         out.extend_from_slice(b"]}");
         self.lists.fetch_add(1, Ordering::Relaxed);
-        self.sent.fetch_add(out.len() as u64, Ordering::Relaxed);
         out
     }
 
@@ -410,7 +436,6 @@ impl Shared {
                     let Some(edition) = edition else { continue };
                     shared.frame(resource, "ADDED", slot, edition, &mut chunk);
                     if chunk.len() > 128 << 10 {
-                        shared.sent.fetch_add(chunk.len() as u64, Ordering::Relaxed);
                         if frames
                             .send(std::mem::take(&mut chunk).into())
                             .await
@@ -547,15 +572,9 @@ async fn respond(
         form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes())
             .into_owned()
             .collect();
-    let resource = Resource::ALL.into_iter().find(|&resource| {
-        let root = match api_version(resource) {
-            "v1" => "/api/v1",
-            _ => "/apis/rbac.authorization.k8s.io/v1",
-        };
-        path.strip_prefix(root)
-            .and_then(|rest| rest.strip_prefix('/'))
-            == Some(resource.plural())
-    });
+    let resource = Resource::ALL
+        .into_iter()
+        .find(|&resource| path == Standin::path(resource));
     let Some(resource) = resource else {
         return Ok(match path {
             "/version" => answer_with(Answer::Whole(Some(

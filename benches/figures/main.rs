@@ -1,4 +1,5 @@
-//! What it costs to run: `make bench` measures the binary as it is shipped and prints one table.
+//! What it costs to run: `make bench` measures the binary as it is shipped, beside what a user would pick instead,
+//! and prints one table; `make bench-churn` ten minutes of rollouts at full size. Nothing here asserts a figure.
 //!
 //! `cargo bench --bench figures -- serve` starts the stand-in server on a synthetic cluster and prints a kubeconfig
 //! for it; `-- manifests` writes such a cluster as YAML.
@@ -10,8 +11,18 @@
 )]
 
 #[path = "../cluster/mod.rs"]
-#[allow(dead_code, reason = "the tests use more of it")]
 mod cluster;
+#[path = "../../tests/e2e/harness/mod.rs"]
+#[allow(dead_code, reason = "only its processes and ports are needed here")]
+mod harness;
+mod live;
+mod measure;
+mod offline;
+mod peers;
+mod real;
+mod record;
+
+mod table;
 
 use cluster::standin::{Churn, Standin};
 use cluster::{Cluster, Size, manifests};
@@ -19,9 +30,15 @@ use rbac_exporter::object::Resource;
 use std::io::{self, BufWriter};
 use std::sync::Arc;
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use table::Row;
 
 const USAGE: &str = "\
+[all] [--only PARTS] [--write]
+    every figure, or those of some parts: scan,start,judgement,middle,growth,marginal,scrapes,events,server;
+    with --write they go into docs/benchmarks.md and README.md
+churn [--minutes N] [--write]
+    rollouts at full size, 10 minutes of them
 serve [--pods N] [--namespaces N] [--bindings N] [--roles N] [--port N] [--churn EVENTS-A-SECOND]
     the stand-in on a synthetic cluster, until it is interrupted
 manifests [--pods N] [--bindings N] [--roles N] [--namespaces N] [--read]
@@ -37,12 +54,17 @@ impl Flags {
             .any(|flag| flag.strip_prefix("--") == Some(name))
     }
 
-    fn number(&self, name: &str, default: usize) -> usize {
+    fn text(&self, name: &str) -> Option<&str> {
         let at = self
             .0
             .iter()
             .position(|flag| flag.strip_prefix("--") == Some(name));
-        at.map_or(default, |at| self.0[at + 1].parse().unwrap())
+        at.map(|at| self.0[at + 1].as_str())
+    }
+
+    fn number(&self, name: &str, default: usize) -> usize {
+        self.text(name)
+            .map_or(default, |text| text.parse().unwrap())
     }
 
     fn size(&self) -> Size {
@@ -62,6 +84,18 @@ fn main() {
     let command = args.next();
     let flags = Flags(args.collect());
     match command.as_deref() {
+        None | Some("all") => all(flags.text("only").unwrap_or(PARTS), flags.has("write")),
+        Some("churn") => {
+            let when = record::circumstances();
+            let mut rows = Vec::new();
+            let minutes = flags.number("minutes", 10) as u64;
+            live::churn(&mut rows, Duration::from_secs(60 * minutes));
+            let text = format!("{when}\n\n{}", table::markdown(&rows));
+            if flags.has("write") {
+                record::write(DOCUMENT, "churn", &text);
+            }
+            print!("{text}");
+        }
         Some("serve") => serve(&flags),
         Some("manifests") => {
             let life = if flags.has("read") {
@@ -77,19 +111,48 @@ fn main() {
     }
 }
 
+const PARTS: &str = "scan,start,judgement,middle,growth,marginal,scrapes,events,server";
+
+const DOCUMENT: &str = "docs/benchmarks.md";
+
+fn all(parts: &str, write: bool) {
+    let when = record::circumstances();
+    let peer = peers::Peer::find();
+    let mut rows: Vec<Row> = Vec::new();
+    let mut sizes = String::new();
+    for part in parts.split(',') {
+        match part {
+            "scan" => offline::scan(&mut rows),
+            "start" => offline::cold_start(&mut rows),
+            "judgement" => offline::judgement(&mut rows),
+            "middle" => live::middle(&mut rows, peer.as_ref()),
+            "growth" => sizes = live::growth(&mut rows),
+            "marginal" => live::marginal(&mut rows, peer.as_ref()),
+            "server" => real::server(&mut rows, peer.as_ref()),
+            "scrapes" => live::scrapes(&mut rows, peer.as_ref()),
+            "events" => live::events(&mut rows),
+            other => panic!("no such part: {other}; there are {PARTS}"),
+        }
+        // What there is, in case the rest takes too long for somebody.
+        eprintln!("{}", table::markdown(&rows));
+    }
+    let text = format!("{when}\n\n{}", table::markdown(&rows));
+    if write {
+        record::write(DOCUMENT, "figures", &text);
+        record::write(DOCUMENT, "sizes", &sizes);
+        record::write("README.md", "figures", &record::readme(&rows));
+    }
+    println!("{text}\n{sizes}");
+}
+
 fn serve(flags: &Flags) {
     let cluster = Arc::new(Cluster::new(flags.size()));
     let standin = Standin::start(cluster.clone(), flags.number("port", 0) as u16);
     println!("{}", standin.kubeconfig());
-    let rate = flags.number("churn", 0);
+    let rate = flags.number("churn", 0) as f64;
     let mut churn = Churn::new(&cluster);
-    let begun = Instant::now();
-    let mut done = 0;
     loop {
         sleep(Duration::from_millis(20));
-        while (done as f64) < begun.elapsed().as_secs_f64() * rate as f64 {
-            churn.step(&standin);
-            done += 1;
-        }
+        churn.keep_up(&standin, rate);
     }
 }

@@ -58,6 +58,8 @@ mod servers;
 mod since;
 /// Changes without end, and servers that die under them.
 mod soak;
+/// What the benchmarks measure with.
+mod synthetic;
 /// What one sees, from a grant to its end: `make tour`.
 mod tour;
 /// Proxies, names and half-open connections on the way to the API server.

@@ -44,13 +44,16 @@ fn key(object: &Value) -> (String, String) {
 }
 
 #[test]
-fn no_two_objects_have_one_name_and_all_refer_to_what_exists() {
+fn no_two_objects_have_one_name_or_uid_and_all_refer_to_what_exists() {
     let cluster = Cluster::new(SIZE);
     let mut all: BTreeMap<Resource, BTreeSet<(String, String)>> = BTreeMap::new();
     for resource in Resource::ALL {
         let objects = objects(&cluster, resource);
         let keys: BTreeSet<_> = objects.iter().map(|(object, _)| key(object)).collect();
         assert_eq!(keys.len(), objects.len(), "{resource:?}");
+        let uids = objects.iter().map(|(object, _)| &object["metadata"]["uid"]);
+        let uids: BTreeSet<String> = uids.map(Value::to_string).collect();
+        assert_eq!(uids.len(), objects.len(), "{resource:?}");
         all.insert(resource, keys);
     }
     let exists = |resource: Resource, namespace: &str, name: &str| {
