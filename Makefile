@@ -4,7 +4,7 @@ CARGO ?= cargo
 # The tests start several servers of 300 MB each and measure times, so they take turns.
 E2E_ARGS ?= --test-threads=1
 
-.PHONY: help check fmt fmt-check lint test doc parts e2e sdk drawings coverage fuzz page soak manifests references demo tour bench release size image deny advisories sbom clean-parts
+.PHONY: help check fmt fmt-check lint test doc parts e2e sdk drawings coverage fuzz page soak manifests references demo tour bench bench-churn bench-ledger release size image deny advisories sbom clean-parts
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,7 +68,13 @@ demo: ## serve the demo cluster on :7222
 tour: ## from a grant to the page and back, on the demo: exporter, Prometheus, Alertmanager; no cluster needed
 	@RBAC_EXPORTER_TOUR=1 $(CARGO) test --quiet --locked --test e2e -- --exact tour::a_grant_its_page_why_and_the_end_of_it --nocapture
 
-bench: ## the ledger at three sizes: first judgement, single events, self-check, peak memory
+bench: ## every figure of docs/benchmarks.md in one table, beside kube-state-metrics if it is on PATH; BENCH_ARGS=--write writes it
+	$(CARGO) bench --locked --bench figures -- all $(BENCH_ARGS)
+
+bench-churn: ## ten minutes of rollouts at full size: growth, scrapes, CPU
+	$(CARGO) bench --locked --bench figures -- churn $(BENCH_ARGS)
+
+bench-ledger: ## the ledger alone at three sizes, for work on it
 	$(CARGO) bench --locked --bench ledger
 
 release: ## optimised binary in target/release

@@ -7,7 +7,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -48,6 +48,9 @@ pub(crate) fn timed<T>(work: impl FnOnce() -> T) -> (T, f64) {
     (result, begun.elapsed().as_secs_f64())
 }
 
+/// How long a client waits for the next byte.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
 /// An answer and how long it took.
 pub(crate) struct Scrape {
     pub(crate) status: u16,
@@ -70,7 +73,7 @@ impl Client {
     pub(crate) fn get(&mut self, port: u16, path: &str, gzip: bool) -> io::Result<Scrape> {
         let begun = Instant::now();
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
         let encoding = if gzip {
             "Accept-Encoding: gzip\r\n"
         } else {
@@ -284,19 +287,28 @@ pub(crate) fn loopback(size: usize) -> f64 {
     })
 }
 
-/// Runs a program to its end: seconds, CPU of all children so far is not told apart, so only wall time is given.
-pub(crate) fn run(program: &Path, args: &[impl AsRef<OsStr>]) -> (f64, bool) {
+/// Seconds and CPU of a program from its start to its end, or nothing when it failed.
+pub(crate) fn run(program: &Path, args: &[impl AsRef<OsStr>]) -> Option<(f64, f64)> {
+    // CPU of the children that were waited for, in hundredths of a second.
+    let cpu = || {
+        let text = fs::read_to_string("/proc/self/stat").unwrap();
+        let fields = text.rsplit(')').next().unwrap().split_whitespace();
+        let ticks = fields.skip(13).take(2);
+        ticks
+            .map(|ticks| ticks.parse::<f64>().unwrap())
+            .sum::<f64>()
+            / 100.0
+    };
+    let before = cpu();
     let (status, seconds) = timed(|| {
         Command::new(program)
             .args(args)
             .env_remove("KUBECONFIG")
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
             .status()
             .unwrap()
     });
-    (
-        seconds,
-        status.code().is_some_and(|code| matches!(code, 0 | 1 | 3)),
-    )
+    let good = status.code().is_some_and(|code| matches!(code, 0 | 1 | 3));
+    good.then(|| (seconds, cpu() - before))
 }

@@ -6,7 +6,7 @@ use crate::harness::world::World;
 use crate::live::whole;
 use crate::measure::{Client, median, watch};
 use crate::peers::Peer;
-use crate::table::{Row, Unit};
+use crate::table::{Row, Unit, thousands};
 use std::fs;
 
 /// Sync and memory with 1,000 and 10,000 pods.
@@ -33,7 +33,7 @@ pub(crate) fn server(rows: &mut Vec<Row>, peer: Option<&Peer>) {
         }
         let other = peer.map(|peer| peer.on(&kubeconfig, &cluster));
         let name = "kube-state-metrics";
-        let what = format!("{pods} pods on a real API server");
+        let what = format!("{} pods on a real API server", thousands(pods));
         for (figure, unit, ours, other) in [
             (
                 "sync",

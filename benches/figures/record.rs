@@ -50,7 +50,10 @@ pub(crate) fn readme(rows: &[Row]) -> String {
             row => rows[row - 2].readme,
         };
         if chosen {
-            out.push_str(&format!("| {} | {} | {} |\n", cells[1], cells[3], cells[4]));
+            out.push_str(&format!(
+                "| {} | {} | {} | {} |\n",
+                cells[1], cells[2], cells[3], cells[4]
+            ));
         }
     }
     out

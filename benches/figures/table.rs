@@ -29,10 +29,23 @@ impl Unit {
             Unit::Bytes if value >= 1e6 => digits(value / 1e6, "MB"),
             Unit::Bytes if value >= 1e4 => digits(value / 1e3, "kB"),
             Unit::Bytes => format!("{value:.0} B"),
-            Unit::Count => format!("{value:.0}"),
+            Unit::Count => thousands(value as usize),
             Unit::Share => digits(value * 100.0, "%"),
         }
     }
+}
+
+/// A count as people write it.
+pub(crate) fn thousands(count: usize) -> String {
+    let digits = count.to_string();
+    let mut out = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
 }
 
 /// A row.
