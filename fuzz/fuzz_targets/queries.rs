@@ -1,4 +1,4 @@
 //! See `fuzz::queries`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::queries::run(data));
+libfuzzer_sys::fuzz_target!(init: fuzz::queries::ready(), |data: &[u8]| fuzz::queries::run(data));

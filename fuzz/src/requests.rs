@@ -12,7 +12,7 @@ use tokio::time::timeout;
 /// Sends bytes over a socket to the server of the demo cluster, behind the end of a head so that there is
 /// something to answer. The first byte says after how many of them there is a pause.
 ///
-/// - There is an answer, within the time for a head.
+/// - There is an answer, and not for want of the rest of a head.
 /// - It begins as one of HTTP/1.1 does, with a status that there is, and has its headers and no more of a
 ///   body than it announces.
 /// - The next client is served.
@@ -30,8 +30,13 @@ pub fn run(data: &[u8]) {
     });
 }
 
-/// Above the time that the server gives a head, so that an answer that is due to that is seen as none.
-const PATIENCE: Duration = Duration::from_secs(8);
+/// For one answer; below the time for a head, so that what ends by that is seen to have none.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Starts the server, which takes longer than any input.
+pub fn ready() {
+    LazyLock::force(&SERVER);
+}
 
 struct Server {
     runtime: Runtime,
@@ -51,7 +56,10 @@ static SERVER: LazyLock<Server> = LazyLock::new(|| {
         let address = listener.local_addr();
         let site = Arc::new(demo());
         let door = Arc::new(Door::open());
-        let limits = Limits::default();
+        let limits = Limits {
+            head: 3 * PATIENCE,
+            ..Limits::default()
+        };
         runtime.spawn(serve(
             vec![listener],
             site,
