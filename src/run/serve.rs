@@ -26,7 +26,7 @@ const REREAD: Duration = Duration::from_secs(5);
 const TURN: Duration = Duration::from_secs(1);
 
 /// A batch is settled at the latest after this many changes: one batch must not hold readers up for long.
-const BATCH: usize = 2048;
+const BATCH: usize = 512;
 
 /// Time between readiness falling and the end of listening, for load balancers and scrapers to notice.
 const GRACE: Duration = Duration::from_millis(500);

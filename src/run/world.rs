@@ -14,8 +14,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
-/// Changes that wait for the writer; beyond, sources wait.
-pub(super) const QUEUE: usize = 4096;
+/// Changes that wait for the writer; beyond, sources wait. The writer is faster than any of them; thousands
+/// of decoded objects would be megabytes that nothing gains by.
+pub(super) const QUEUE: usize = 256;
 
 /// Edges through pods outlive the last pod by this much, so that rollouts do not make priorities flap
 /// (catalogue C.3). Seconds.

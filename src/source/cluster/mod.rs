@@ -89,6 +89,9 @@ pub struct Options {
     pub resources: Vec<Resource>,
     /// Objects on a page of a list. Halved, down to 10, when one is cut off by its deadline or too large.
     pub page_size: u32,
+    /// About as long as a page of a list should be, in bytes: large objects come fewer at a time. What a page
+    /// takes is the most that a list costs in memory.
+    pub page_bytes: usize,
     /// For one page of a list, body included.
     pub list_deadline: Duration,
     /// For the headers of a watch, and for the version.
@@ -145,6 +148,7 @@ impl Default for Options {
         Options {
             resources: Resource::ALL.to_vec(),
             page_size: 500,
+            page_bytes: 2 << 20,
             list_deadline: Duration::from_secs(60),
             open_deadline: Duration::from_secs(15),
             watch_shortest: Duration::from_secs(240),

@@ -138,8 +138,9 @@ impl Driver {
         let mut objects = 0_usize;
         let mut version = None;
         let mut next: Option<String> = None;
+        let mut fits = u32::MAX;
         loop {
-            let page = self.page(next.as_deref(), self.page_size, &mut answer);
+            let page = self.page(next.as_deref(), self.page_size.min(fits), &mut answer);
             if let Err(failure) = page.await {
                 let slow = failure.reason == FaultReason::Timeout && !answer.is_empty();
                 if slow || failure.oversize {
@@ -147,7 +148,7 @@ impl Driver {
                 }
                 return Err(failure);
             }
-            let text = String::from_utf8_lossy(&answer);
+            let text = wire::text(&answer);
             let page = Page::parse(&text, self.resource)?;
             if version.is_none() {
                 self.send(Change::RelistBegin(self.resource)).await;
@@ -159,6 +160,9 @@ impl Driver {
                 self.apply(item, None).await;
             }
             objects += page.items.len();
+            let each = answer.len() / page.items.len().max(1);
+            let enough = self.options.page_bytes / each.max(1);
+            fits = u32::try_from(enough).unwrap_or(u32::MAX).max(SMALLEST_PAGE);
             if page.next.is_some() && page.next == next {
                 return Err(Failure::new(
                     FaultReason::Server,
@@ -230,7 +234,7 @@ impl Driver {
         } else if let Some(ours) = self.version.as_deref().and_then(|v| v.parse::<u64>().ok()) {
             let mut answer = Vec::new();
             self.page(None, 1, &mut answer).await?;
-            let text = String::from_utf8_lossy(&answer);
+            let text = wire::text(&answer);
             let theirs = Page::parse(&text, self.resource)?.version.parse::<u64>();
             if theirs.is_ok_and(|theirs| theirs < ours) {
                 self.version = None;
