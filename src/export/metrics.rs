@@ -5,7 +5,7 @@
 
 use super::negotiate::open_metrics_to_text;
 use super::process::ProcessCollector;
-use crate::ledger::{ByLevel, FaultReason, NamespaceBlock, Snapshot};
+use crate::ledger::{ByLevel, FaultReason, Judged, NamespaceBlock, Snapshot};
 use crate::risk::{Priority, Status};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
@@ -461,61 +461,54 @@ const SUBJECT_KINDS: [&str; 3] = ["Group", "ServiceAccount", "User"];
 const ROLE_KINDS: [&str; 2] = ["Role", "ClusterRole"];
 const BINDING_KINDS: [&str; 2] = ["RoleBinding", "ClusterRoleBinding"];
 
-/// The judgement: changes only with the snapshot's generation, so its text is kept.
-#[derive(Debug)]
-struct JudgementCollector(Arc<Snapshot>);
+/// Fills one family of the judgement.
+type Write = fn(&Snapshot, &mut Series<'_, '_>) -> Result;
 
-impl JudgementCollector {
-    fn each(&self, mut fill: impl FnMut(&str, &NamespaceBlock) -> Result) -> Result {
-        self.0
-            .judged
-            .namespaces
-            .iter()
-            .try_for_each(|(name, block)| fill(name, block))
+/// A family of the judgement: what its series are, and what they are made of. Text that was written of one
+/// snapshot is that of another one too where `same` says so.
+struct Part {
+    family: &'static Family,
+    write: Write,
+    same: fn(&Moved<'_>) -> bool,
+}
+
+fn each(s: &Snapshot, mut fill: impl FnMut(&str, &NamespaceBlock) -> Result) -> Result {
+    let mut namespaces = s.judged.namespaces.iter();
+    namespaces.try_for_each(|(name, block)| fill(name, block))
+}
+
+/// What moved between two judgements.
+struct Moved<'a> {
+    before: &'a Judged,
+    now: &'a Judged,
+    /// The same namespaces are counted.
+    aligned: bool,
+    /// Their blocks that are not the same one.
+    blocks: Vec<(&'a NamespaceBlock, &'a NamespaceBlock)>,
+}
+
+impl<'a> Moved<'a> {
+    fn between(before: &'a Judged, now: &'a Judged) -> Moved<'a> {
+        let (old, new) = (&before.namespaces, &now.namespaces);
+        let aligned = old.len() == new.len() && old.iter().zip(new).all(|((a, _), (b, _))| a == b);
+        let blocks = old.iter().zip(new).map(|((_, a), (_, b))| (a, b));
+        let blocks = blocks.filter(|(a, b)| !Arc::ptr_eq(a, b));
+        Moved {
+            before,
+            now,
+            aligned,
+            blocks: blocks.map(|(a, b)| (&**a, &**b)).collect(),
+        }
     }
 
-    /// What is counted in pods, or by whether there is one.
-    fn pods(&self, e: &mut DescriptorEncoder<'_>) -> Result {
-        family(e, &PODS, |s| {
-            self.each(|ns, b| s.put(&[ns], u64::from(b.pods)))
-        })?;
-        family(e, &HOT_PODS, |s| {
-            self.each(|ns, b| s.levels(&[ns], &b.hot_pods, Zero::Open, false))
-        })?;
-        family(e, &HOT_WORKLOADS, |s| {
-            self.0.judged.workloads.iter().try_for_each(|(ns, d)| {
-                let (priority, status) = (d.priority.as_str(), d.status.as_str());
-                let values = [&**ns, &*d.kind, &*d.name, &*d.account, priority, status];
-                s.put(&values, u64::from(d.pods))
-            })
-        })?;
-        family(e, &AUTOMOUNT_PODS, |s| {
-            self.each(|ns, b| {
-                for p in Priority::ALL {
-                    s.put(&[ns, p.as_str()], u64::from(b.automount_pods[p as usize]))?;
-                }
-                Ok(())
-            })
-        })?;
-        family(e, &NEEDLESS_TOKEN_PODS, |s| {
-            self.each(|ns, b| s.put(&[ns], u64::from(b.needless_token_pods)))
-        })?;
-        family(e, &NODE_ESCAPE_PODS, |s| {
-            self.each(|ns, b| s.levels(&[ns], &b.node_escape_pods, zero(ns.is_empty()), true))
-        })?;
-        family(e, &SECRET_PODS, |s| {
-            self.each(|ns, b| {
-                for (i, source) in ["volume", "env"].into_iter().enumerate() {
-                    if b.secret_pods[i] > 0 {
-                        s.put(&[ns, source], u64::from(b.secret_pods[i]))?;
-                    }
-                }
-                Ok(())
-            })
-        })?;
-        family(e, &IDLE_ACCOUNTS, |s| {
-            self.each(|ns, b| s.levels(&[ns], &b.idle_accounts, zero(ns.is_empty()), false))
-        })
+    /// This is the same in all namespaces.
+    fn blocks<T: PartialEq>(&self, of: fn(&NamespaceBlock) -> &T) -> bool {
+        self.aligned && self.blocks.iter().all(|(a, b)| of(a) == of(b))
+    }
+
+    /// This is the same.
+    fn lists<T: PartialEq>(&self, of: fn(&Judged) -> &T) -> bool {
+        of(self.before) == of(self.now)
     }
 }
 
@@ -524,11 +517,24 @@ fn kind_can_be_in(kind: usize, namespace: &str) -> bool {
     (kind == 1) != namespace.is_empty()
 }
 
-impl Collector for JudgementCollector {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result {
-        let e = &mut encoder;
-        family(e, &SUBJECTS, |s| {
-            self.each(|ns, b| {
+/// The families that a judgement without pods has nothing to say of.
+const OF_PODS: [&Family; 8] = [
+    &PODS,
+    &HOT_PODS,
+    &HOT_WORKLOADS,
+    &AUTOMOUNT_PODS,
+    &NEEDLESS_TOKEN_PODS,
+    &NODE_ESCAPE_PODS,
+    &SECRET_PODS,
+    &IDLE_ACCOUNTS,
+];
+
+/// The judgement, in the order of the output.
+const PARTS: &[Part] = &[
+    Part {
+        family: &SUBJECTS,
+        write: |snapshot, s| {
+            each(snapshot, |ns, b| {
                 for (kind, name) in SUBJECT_KINDS.iter().enumerate() {
                     if b.subjects[kind] > 0 || kind_can_be_in(kind, ns) {
                         s.put(&[ns, name], u64::from(b.subjects[kind]))?;
@@ -536,37 +542,128 @@ impl Collector for JudgementCollector {
                 }
                 Ok(())
             })
-        })?;
-        family(e, &RISKY_SUBJECTS, |s| {
-            self.each(|ns, b| {
+        },
+        same: |moved| moved.blocks(|b| &b.subjects),
+    },
+    Part {
+        family: &RISKY_SUBJECTS,
+        write: |snapshot, s| {
+            each(snapshot, |ns, b| {
                 for (kind, name) in SUBJECT_KINDS.iter().enumerate() {
                     let zero = zero(kind_can_be_in(kind, ns));
                     s.levels(&[ns, name], &b.risky_subjects[kind], zero, false)?;
                 }
                 Ok(())
             })
-        })?;
-        family(e, &SINCE, |s| {
-            self.0.judged.subjects.iter().try_for_each(|(ns, d)| {
+        },
+        same: |moved| moved.blocks(|b| &b.risky_subjects),
+    },
+    Part {
+        family: &SINCE,
+        write: |snapshot, s| {
+            snapshot.judged.subjects.iter().try_for_each(|(ns, d)| {
                 let kind = SUBJECT_KINDS[d.kind];
                 let values = [ns, kind, &*d.name, d.priority.as_str(), d.status.as_str()];
                 s.put(&values, u64::from(d.since))
             })
-        })?;
-        if !self.0.without_pods {
-            self.pods(e)?;
-        }
-        family(e, &WILDCARD_RULES, |s| {
-            self.each(|ns, b| {
+        },
+        same: |moved| moved.lists(|j| &j.subjects),
+    },
+    Part {
+        family: &PODS,
+        write: |snapshot, s| each(snapshot, |ns, b| s.put(&[ns], u64::from(b.pods))),
+        same: |moved| moved.blocks(|b| &b.pods),
+    },
+    Part {
+        family: &HOT_PODS,
+        write: |snapshot, s| {
+            each(snapshot, |ns, b| {
+                s.levels(&[ns], &b.hot_pods, Zero::Open, false)
+            })
+        },
+        same: |moved| moved.blocks(|b| &b.hot_pods),
+    },
+    Part {
+        family: &HOT_WORKLOADS,
+        write: |snapshot, s| {
+            snapshot.judged.workloads.iter().try_for_each(|(ns, d)| {
+                let (priority, status) = (d.priority.as_str(), d.status.as_str());
+                let values = [&**ns, &*d.kind, &*d.name, &*d.account, priority, status];
+                s.put(&values, u64::from(d.pods))
+            })
+        },
+        same: |moved| moved.lists(|j| &j.workloads),
+    },
+    Part {
+        family: &AUTOMOUNT_PODS,
+        write: |snapshot, s| {
+            each(snapshot, |ns, b| {
+                for p in Priority::ALL {
+                    s.put(&[ns, p.as_str()], u64::from(b.automount_pods[p as usize]))?;
+                }
+                Ok(())
+            })
+        },
+        same: |moved| moved.blocks(|b| &b.automount_pods),
+    },
+    Part {
+        family: &NEEDLESS_TOKEN_PODS,
+        write: |snapshot, s| {
+            each(snapshot, |ns, b| {
+                s.put(&[ns], u64::from(b.needless_token_pods))
+            })
+        },
+        same: |moved| moved.blocks(|b| &b.needless_token_pods),
+    },
+    Part {
+        family: &NODE_ESCAPE_PODS,
+        write: |snapshot, s| {
+            each(snapshot, |ns, b| {
+                s.levels(&[ns], &b.node_escape_pods, zero(ns.is_empty()), true)
+            })
+        },
+        same: |moved| moved.blocks(|b| &b.node_escape_pods),
+    },
+    Part {
+        family: &SECRET_PODS,
+        write: |snapshot, s| {
+            each(snapshot, |ns, b| {
+                for (i, source) in ["volume", "env"].into_iter().enumerate() {
+                    if b.secret_pods[i] > 0 {
+                        s.put(&[ns, source], u64::from(b.secret_pods[i]))?;
+                    }
+                }
+                Ok(())
+            })
+        },
+        same: |moved| moved.blocks(|b| &b.secret_pods),
+    },
+    Part {
+        family: &IDLE_ACCOUNTS,
+        write: |snapshot, s| {
+            each(snapshot, |ns, b| {
+                s.levels(&[ns], &b.idle_accounts, zero(ns.is_empty()), false)
+            })
+        },
+        same: |moved| moved.blocks(|b| &b.idle_accounts),
+    },
+    Part {
+        family: &WILDCARD_RULES,
+        write: |snapshot, s| {
+            each(snapshot, |ns, b| {
                 for (kind, name) in ROLE_KINDS.iter().enumerate() {
                     let zero = zero((kind == 1) == ns.is_empty());
                     s.levels(&[ns, name], &b.wildcard_rules[kind], zero, true)?;
                 }
                 Ok(())
             })
-        })?;
-        family(e, &RISKY_ROLES, |s| {
-            self.each(|ns, b| {
+        },
+        same: |moved| moved.blocks(|b| &b.wildcard_rules),
+    },
+    Part {
+        family: &RISKY_ROLES,
+        write: |snapshot, s| {
+            each(snapshot, |ns, b| {
                 for (kind, name) in ROLE_KINDS.iter().enumerate() {
                     for (bound, word) in ["false", "true"].into_iter().enumerate() {
                         for p in Priority::RISKY {
@@ -583,18 +680,26 @@ impl Collector for JudgementCollector {
                 }
                 Ok(())
             })
-        })?;
-        family(e, &RISKY_BINDINGS, |s| {
-            self.each(|ns, b| {
+        },
+        same: |moved| moved.blocks(|b| &b.roles),
+    },
+    Part {
+        family: &RISKY_BINDINGS,
+        write: |snapshot, s| {
+            each(snapshot, |ns, b| {
                 for (kind, name) in BINDING_KINDS.iter().enumerate() {
                     let zero = zero(ns.is_empty() && kind == 1);
                     s.levels(&[ns, name], &b.bindings[kind], zero, false)?;
                 }
                 Ok(())
             })
-        })?;
-        family(e, &DANGLING_BINDINGS, |s| {
-            self.each(|ns, b| {
+        },
+        same: |moved| moved.blocks(|b| &b.bindings),
+    },
+    Part {
+        family: &DANGLING_BINDINGS,
+        write: |snapshot, s| {
+            each(snapshot, |ns, b| {
                 for (kind, name) in BINDING_KINDS.iter().enumerate() {
                     let reasons = ["role-missing", "serviceaccount-missing"];
                     for (i, reason) in reasons.into_iter().enumerate() {
@@ -606,23 +711,35 @@ impl Collector for JudgementCollector {
                 }
                 Ok(())
             })
-        })?;
-        family(e, &RULE_SUBJECTS, |s| {
-            self.0.judged.rules.iter().try_for_each(|r| {
+        },
+        same: |moved| moved.blocks(|b| &b.dangling),
+    },
+    Part {
+        family: &RULE_SUBJECTS,
+        write: |snapshot, s| {
+            snapshot.judged.rules.iter().try_for_each(|r| {
                 let values = [r.rule.as_str(), r.priority.as_str(), r.status.as_str()];
                 s.put(&values, u64::from(r.subjects))
             })
-        })?;
-        family(e, &ACCEPTED_EXPIRY, |s| {
-            let accepted = self.0.judged.accepted.iter();
+        },
+        same: |moved| moved.lists(|j| &j.rules),
+    },
+    Part {
+        family: &ACCEPTED_EXPIRY,
+        write: |snapshot, s| {
+            let accepted = snapshot.judged.accepted.iter();
             accepted
                 .map(|a| (a, u64::try_from(a.expires)))
                 .try_for_each(|(a, at)| {
                     s.put(&[a.id.as_str(), a.owner.as_str()], at.unwrap_or_default())
                 })
-        })?;
-        family(e, &ESCALATIONS, |s| {
-            let seen = &self.0.judged.escalations;
+        },
+        same: |moved| moved.lists(|j| &j.accepted),
+    },
+    Part {
+        family: &ESCALATIONS,
+        write: |snapshot, s| {
+            let seen = &snapshot.judged.escalations;
             for p in Priority::RISKY {
                 if !seen.iter().any(|(ns, q, _)| ns.is_empty() && *q == p) {
                     s.put(&["", p.as_str()], 0)?;
@@ -630,13 +747,38 @@ impl Collector for JudgementCollector {
             }
             seen.iter()
                 .try_for_each(|(ns, p, n)| s.put(&[ns, p.as_str()], *n))
-        })?;
-        family(e, &DETAIL_DROPPED, |s| {
+        },
+        same: |moved| moved.lists(|j| &j.escalations),
+    },
+    Part {
+        family: &DETAIL_DROPPED,
+        write: |snapshot, s| {
             let families = [SINCE.name, HOT_WORKLOADS.name];
             families
                 .into_iter()
-                .zip(self.0.judged.dropped)
+                .zip(snapshot.judged.dropped)
                 .try_for_each(|(f, n)| s.put(&[f], n))
+        },
+        same: |moved| moved.lists(|j| &j.dropped),
+    },
+];
+
+/// One family of the judgement: its text is kept until what it is made of moves.
+#[derive(Debug)]
+struct JudgementCollector {
+    snapshot: Arc<Snapshot>,
+    part: usize,
+}
+
+impl Collector for JudgementCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result {
+        let part = &PARTS[self.part];
+        let left_out = self.snapshot.without_pods && OF_PODS.contains(&part.family);
+        if left_out {
+            return Ok(());
+        }
+        family(&mut encoder, part.family, |s| {
+            (part.write)(&self.snapshot, s)
         })
     }
 }
@@ -727,9 +869,27 @@ fn encode(collector: Box<dyn Collector>) -> String {
     text
 }
 
+/// Number of the parts that the judgement is written in, a family each.
+pub const JUDGEMENT: usize = PARTS.len();
+
+/// One part of the judgement as OpenMetrics, without the end marker.
+pub fn judgement_part(snapshot: &Arc<Snapshot>, part: usize) -> String {
+    encode(Box::new(JudgementCollector {
+        snapshot: snapshot.clone(),
+        part,
+    }))
+}
+
+/// Which parts of the judgement read the same in both.
+pub fn unchanged_parts(before: &Judged, now: &Judged) -> [bool; JUDGEMENT] {
+    let moved = Moved::between(before, now);
+    std::array::from_fn(|part| (PARTS[part].same)(&moved))
+}
+
 /// The judgement as OpenMetrics, without the end marker.
-pub fn judgement(snapshot: &Arc<Snapshot>) -> String {
-    encode(Box::new(JudgementCollector(snapshot.clone())))
+fn judgement(snapshot: &Arc<Snapshot>) -> String {
+    let parts = (0..JUDGEMENT).map(|part| judgement_part(snapshot, part));
+    parts.collect()
 }
 
 /// Everything but `process_*` in the text format, for whoever looks once: beside a text file collector

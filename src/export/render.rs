@@ -1,27 +1,35 @@
 //! The body of `/metrics`.
 //!
-//! RBAC changes rarely and is scraped often, so the judgement is written, and compressed, when it is
-//! first asked for after a change, and kept. The exporter's own families change with every scrape; they
-//! are small, and follow as a second part. A gzip stream may consist of several members (RFC 1952 §2.2),
-//! so the compressed parts are put one behind the other too.
+//! RBAC changes rarely and is scraped often, so each family of the judgement is written, and compressed, when
+//! it is first asked for after what it is made of has moved, and kept in the form that was asked for alone:
+//! whoever scrapes compressed, as Prometheus does, has no text of megabytes lie about. The exporter's own
+//! families change with every scrape; they are small, and follow as a last part. A gzip stream may consist of
+//! several members (RFC 1952 §2.2), so the compressed parts are put one behind the other too.
 
-use super::metrics::{self, About, Work};
+use super::metrics::{self, About, JUDGEMENT, Work, unchanged_parts};
 use super::negotiate::{Format, gzip, open_metrics_to_text};
-use crate::ledger::Snapshot;
+use crate::ledger::{Judged, Snapshot};
 use bytes::{Bytes, BytesMut};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Ends an OpenMetrics exposition.
 const END: &str = "# EOF\n";
 
-/// Written parts of one generation, by format.
+/// A family in the forms that were asked for.
+#[derive(Clone, Debug, Default)]
+struct Written([Option<Bytes>; 4]);
+
+impl Written {
+    fn form(&mut self, format: Format, compressed: bool) -> &mut Option<Bytes> {
+        &mut self.0[2 * usize::from(format == Format::Text) + usize::from(compressed)]
+    }
+}
+
+/// The families of one judgement.
 #[derive(Debug, Default)]
 struct Kept {
-    generation: Option<u64>,
-    open_metrics: Option<Bytes>,
-    text: Option<Bytes>,
-    open_metrics_gzip: Option<Bytes>,
-    text_gzip: Option<Bytes>,
+    of: Option<Arc<Judged>>,
+    parts: [Written; JUDGEMENT],
 }
 
 /// Writes `/metrics` and keeps what did not change.
@@ -55,38 +63,229 @@ impl Renderer {
         } else {
             Bytes::from(second.into_bytes())
         };
-        let mut body = BytesMut::with_capacity(first.len() + second.len());
-        body.extend_from_slice(&first);
+        let length = first.iter().map(Bytes::len).sum::<usize>() + second.len();
+        let mut body = BytesMut::with_capacity(length);
+        first.iter().for_each(|part| body.extend_from_slice(part));
         body.extend_from_slice(&second);
         body.freeze()
     }
 
-    fn judgement(&self, snapshot: &Arc<Snapshot>, format: Format, compressed: bool) -> Bytes {
+    fn judgement(&self, snapshot: &Arc<Snapshot>, format: Format, compressed: bool) -> Vec<Bytes> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.generation != Some(snapshot.generation) {
-            *kept = Kept {
-                generation: Some(snapshot.generation),
-                ..Kept::default()
-            };
-        }
         let kept = &mut *kept;
-        let open_metrics = kept
-            .open_metrics
-            .get_or_insert_with(|| Bytes::from(metrics::judgement(snapshot).into_bytes()));
-        let plain = match format {
-            Format::OpenMetrics => &*open_metrics,
-            Format::Text => kept.text.get_or_insert_with(|| {
-                let open = std::str::from_utf8(open_metrics).unwrap_or_default();
-                Bytes::from(open_metrics_to_text(open).into_bytes())
-            }),
-        };
-        if !compressed {
-            return plain.clone();
+        let now = &snapshot.judged;
+        match &kept.of {
+            Some(before) if Arc::ptr_eq(before, now) => {}
+            before => {
+                let same = before
+                    .as_ref()
+                    .map_or([false; JUDGEMENT], |before| unchanged_parts(before, now));
+                for (part, same) in kept.parts.iter_mut().zip(same) {
+                    if !same {
+                        *part = Written::default();
+                    }
+                }
+                kept.of = Some(now.clone());
+            }
         }
-        let slot = match format {
-            Format::OpenMetrics => &mut kept.open_metrics_gzip,
-            Format::Text => &mut kept.text_gzip,
+        let parts = kept.parts.iter_mut().enumerate();
+        parts
+            .map(|(i, part)| {
+                if let Some(written) = part.form(format, compressed) {
+                    return written.clone();
+                }
+                let text = || {
+                    let open_metrics = metrics::judgement_part(snapshot, i);
+                    match format {
+                        Format::OpenMetrics => open_metrics,
+                        Format::Text => open_metrics_to_text(&open_metrics),
+                    }
+                };
+                let written = if compressed {
+                    match part.form(format, false) {
+                        Some(plain) => gzip(plain),
+                        None => gzip(text().as_bytes()),
+                    }
+                } else {
+                    Bytes::from(text().into_bytes())
+                };
+                part.form(format, compressed).insert(written).clone()
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::{AcceptedRisk, NamespaceBlock, RuleCount, SubjectDetail, WorkloadDetail};
+    use crate::risk::{Priority, Status};
+    use flate2::read::MultiGzDecoder;
+    use std::io::Read as _;
+
+    fn subject(name: &str) -> (Arc<str>, SubjectDetail) {
+        let detail = SubjectDetail {
+            kind: 1,
+            name: Arc::from(name),
+            priority: Priority::High,
+            status: Status::Open,
+            since: 7,
         };
-        slot.get_or_insert_with(|| gzip(plain)).clone()
+        (Arc::from("a"), detail)
+    }
+
+    fn workload(name: &str) -> (Arc<str>, WorkloadDetail) {
+        let detail = WorkloadDetail {
+            kind: Arc::from("Deployment"),
+            name: Arc::from(name),
+            account: Arc::from("default"),
+            priority: Priority::High,
+            status: Status::Open,
+            pods: 3,
+        };
+        (Arc::from("a"), detail)
+    }
+
+    fn world() -> Judged {
+        let block = |name: &str| (Arc::from(name), Arc::new(NamespaceBlock::default()));
+        Judged {
+            namespaces: ["", "a", "b"].map(block).into(),
+            subjects: vec![subject("one")],
+            workloads: vec![workload("one")],
+            ..Judged::default()
+        }
+    }
+
+    fn snapshot(generation: u64, judged: Judged) -> Arc<Snapshot> {
+        Arc::new(Snapshot {
+            generation,
+            judged: Arc::new(judged),
+            synced: true,
+            ..Snapshot::default()
+        })
+    }
+
+    fn renderer() -> Renderer {
+        Renderer::new(About::default(), Arc::default())
+    }
+
+    /// The judgement's part of what is answered, in every form.
+    fn texts(renderer: &Renderer, snapshot: &Arc<Snapshot>) -> [String; 4] {
+        let forms = [
+            (Format::Text, false),
+            (Format::Text, true),
+            (Format::OpenMetrics, false),
+            (Format::OpenMetrics, true),
+        ];
+        forms.map(|(format, compressed)| {
+            let body = renderer.metrics(snapshot, format, compressed);
+            let mut text = String::new();
+            if compressed {
+                let mut unpacked = MultiGzDecoder::new(&body[..]);
+                unpacked
+                    .read_to_string(&mut text)
+                    .expect("gzip members of text");
+            } else {
+                text = String::from_utf8(body.to_vec()).expect("text");
+            }
+            let end = text
+                .find("# HELP rbac_exporter_build")
+                .expect("the own families");
+            text.truncate(end);
+            text
+        })
+    }
+
+    /// Whatever moves is written anew, in the forms that were asked for before and in those that were not.
+    #[test]
+    fn what_is_kept_reads_as_if_it_were_written_anew() {
+        let level = |levels: &mut crate::ledger::ByLevel| levels[4][0] += 1;
+        type Change<'a> = (&'a str, &'a dyn Fn(&mut NamespaceBlock));
+        let in_a_block: [Change<'_>; 13] = [
+            ("subjects", &|b| b.subjects[1] += 1),
+            ("risky", &|b| level(&mut b.risky_subjects[1])),
+            ("idle", &|b| level(&mut b.idle_accounts)),
+            ("pods", &|b| b.pods += 1),
+            ("hot", &|b| level(&mut b.hot_pods)),
+            ("automount", &|b| b.automount_pods[3] += 1),
+            ("needless", &|b| b.needless_token_pods += 1),
+            ("escape", &|b| level(&mut b.node_escape_pods)),
+            ("secrets", &|b| b.secret_pods[1] += 1),
+            ("wildcards", &|b| level(&mut b.wildcard_rules[0])),
+            ("roles", &|b| level(&mut b.roles[0][1])),
+            ("bindings", &|b| level(&mut b.bindings[1])),
+            ("dangling", &|b| b.dangling[0][1] += 1),
+        ];
+        let mut worlds: Vec<(&str, Judged)> = in_a_block
+            .iter()
+            .map(|(what, change)| {
+                let mut judged = world();
+                let mut block = NamespaceBlock::default();
+                change(&mut block);
+                judged.namespaces[1].1 = Arc::new(block);
+                (*what, judged)
+            })
+            .collect();
+        let with = |what, change: &dyn Fn(&mut Judged)| {
+            let mut judged = world();
+            change(&mut judged);
+            (what, judged)
+        };
+        worlds.extend([
+            with("a namespace more", &|j| {
+                j.namespaces.push((Arc::from("c"), Arc::default()));
+            }),
+            with("another namespace", &|j| j.namespaces[2].0 = Arc::from("x")),
+            with("since", &|j| j.subjects[0].1.since += 1),
+            with("workload", &|j| j.workloads.push(workload("two"))),
+            with("dropped", &|j| j.dropped[1] = 5),
+            with("rules", &|j| {
+                j.rules.push(RuleCount {
+                    rule: "secrets-get".into(),
+                    priority: Priority::High,
+                    status: Status::Open,
+                    subjects: 2,
+                });
+            }),
+            with("accepted", &|j| {
+                j.accepted.push(AcceptedRisk {
+                    id: "x".into(),
+                    owner: "y".into(),
+                    expires: 9,
+                });
+            }),
+            with("escalations", &|j| {
+                j.escalations.push((Arc::from("a"), Priority::High, 4));
+            }),
+        ]);
+        let keeping = renderer();
+        let still = snapshot(1, world());
+        let before = texts(&keeping, &still);
+        for (generation, (what, judged)) in (2..).step_by(2).zip(worlds) {
+            let changed = snapshot(generation, judged);
+            let new = texts(&renderer(), &changed);
+            assert_ne!(new, before, "{what}: it shows");
+            assert_eq!(texts(&keeping, &changed), new, "{what}");
+            // and back, by another snapshot that says the same
+            assert_eq!(
+                texts(&keeping, &snapshot(generation + 1, world())),
+                before,
+                "{what}"
+            );
+        }
+    }
+
+    #[test]
+    fn only_what_moved_is_written_anew() {
+        let before = world();
+        let mut now = world();
+        let mut block = NamespaceBlock::default();
+        block.pods += 1;
+        now.namespaces[1].1 = Arc::new(block);
+        let anew = unchanged_parts(&before, &now)
+            .iter()
+            .filter(|same| !**same)
+            .count();
+        assert_eq!(anew, 1, "the family of pods alone");
     }
 }
