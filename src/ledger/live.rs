@@ -40,10 +40,14 @@ pub(crate) struct Live {
     levels: [BTreeSet<RowId>; 5],
     /// Subjects that changed: their own priority, their edges, or the sets they belong to.
     touched: Dirty<RowId>,
-    /// Members of listed sets may have changed.
+    /// Members of listed sets that look at pods may have changed.
     stale: bool,
+    /// Members of listed sets may have changed that lie in these namespaces.
+    stale_in: Dirty<Sym>,
     /// Edges that look at single pods or nodes, so that any pod may matter.
     pod_edges: usize,
+    /// Edges and members looked at so far, for tests of its growth.
+    pub(crate) steps: u64,
 }
 
 fn looks_at_pods(to: ToKey) -> bool {
@@ -70,9 +74,10 @@ impl Live {
         self.touched.insert(id);
     }
 
-    /// Secrets, accounts or pods changed in a way that listed sets may show.
-    pub(crate) fn lists_changed(&mut self) {
-        self.stale = true;
+    /// Secrets or accounts of a namespace changed in a way that listed sets may show.
+    pub(crate) fn lists_changed(&mut self, namespace: Sym) {
+        self.stale_in.insert(namespace);
+        self.pod_changed();
     }
 
     /// A pod changed: only edges that look at single pods or nodes care.
@@ -82,7 +87,7 @@ impl Live {
 
     /// Nothing to settle?
     pub(crate) fn quiet(&self) -> bool {
-        self.touched.is_empty() && !self.stale
+        self.touched.is_empty() && !self.stale && self.stale_in.is_empty()
     }
 
     /// The subject has these edges now instead of those.
@@ -137,7 +142,7 @@ impl Live {
         }
         self.levels[row.effective as usize].remove(&id);
         self.touched.remove(&id);
-        self.stale = true;
+        self.lists_changed(subjects::namespace_of(row.key));
     }
 
     /// The sets a subject belongs to.
@@ -156,12 +161,25 @@ impl Live {
     /// Brings the listed sets up to date. Whoever leaned on a member that left is touched; members that
     /// came are returned, as they may raise who waits.
     fn list(&mut self, ledger: &Ledger) -> Vec<RowId> {
-        let all = std::mem::take(&mut self.stale);
+        let pods = std::mem::take(&mut self.stale);
+        let namespaces = std::mem::take(&mut self.stale_in);
         let mut came = Vec::new();
+        let stale = |key: &SetKey| match key.to {
+            ToKey::SecretOwners(Sym::STAR)
+            | ToKey::SecretOwnersOf(Sym::STAR, _)
+            | ToKey::Reaim(Sym::STAR)
+            | ToKey::ReaimOf(Sym::STAR, _) => !namespaces.is_empty(),
+            ToKey::SecretOwners(ns)
+            | ToKey::SecretOwnersOf(ns, _)
+            | ToKey::Reaim(ns)
+            | ToKey::ReaimOf(ns, _) => namespaces.contains(&ns),
+            // nodes and pods of a name are looked for everywhere
+            _ => pods,
+        };
         let keys: Vec<SetKey> = self
             .waiting
             .keys()
-            .filter(|k| members_are_listed(k.to) && (all || !self.listed.contains_key(k)))
+            .filter(|k| members_are_listed(k.to) && (stale(k) || !self.listed.contains_key(k)))
             .copied()
             .collect();
         for key in keys {
@@ -191,8 +209,8 @@ impl Live {
         came
     }
 
-    /// The strongest member of a set beside `but`.
-    fn strongest(&self, ledger: &Ledger, key: SetKey, but: RowId) -> Option<(Priority, RowId)> {
+    /// The strongest two members of a set, the stronger one first; `steps` counts who is looked at.
+    fn strongest_two(&self, ledger: &Ledger, key: SetKey, steps: &mut u64) -> Strongest {
         let level = |id: RowId| {
             ledger
                 .subjects
@@ -200,10 +218,18 @@ impl Live {
                 .map(|r| r.effective)
                 .unwrap_or_default()
         };
-        let best = |ids: &mut dyn Iterator<Item = RowId>| {
-            ids.filter(|id| *id != but)
-                .map(|id| (level(id), id))
-                .max_by_key(|(p, _)| *p)
+        let mut best = |ids: &mut dyn Iterator<Item = RowId>| {
+            let mut two: Strongest = [None; 2];
+            for id in ids {
+                *steps += 1;
+                let mut here = Some((level(id), id));
+                for slot in &mut two {
+                    if here.map(|h| h.0) > slot.map(|s| s.0) {
+                        std::mem::swap(slot, &mut here);
+                    }
+                }
+            }
+            two
         };
         let found = |key: SubjectKey| ledger.subjects.find(key);
         match key.to {
@@ -226,14 +252,17 @@ impl Live {
                         .filter(|id| belongs(ledger, *id, key.to)),
                 )
             }
-            to => Priority::RISKY.into_iter().rev().find_map(|p| {
-                let at = &self.levels[p as usize];
-                let id = at
-                    .iter()
-                    .find(|id| **id != but && belongs(ledger, **id, to))?;
-                Some((p, *id))
-            }),
+            to => {
+                let down = Priority::RISKY.into_iter().rev();
+                let all = down.flat_map(|p| &self.levels[p as usize]).copied();
+                best(&mut all.filter(|id| belongs(ledger, *id, to)).take(2))
+            }
         }
+    }
+
+    /// The strongest member of a set beside `but`.
+    fn strongest(&self, ledger: &Ledger, key: SetKey, but: RowId) -> Option<(Priority, RowId)> {
+        beside(self.strongest_two(ledger, key, &mut 0), but)
     }
 
     /// The members of a set that have `priority` or more.
@@ -312,27 +341,34 @@ impl Live {
         }
         false
     }
+}
 
-    /// What an edge raises its subject to, and by whom.
-    fn reaches(
-        &self,
-        ledger: &Ledger,
-        id: RowId,
-        edge: &EdgeRow,
-    ) -> (Priority, [Option<RowId>; 2]) {
-        let mut level = edge.cap;
-        let mut by = [None; 2];
-        for (slot, key) in by.iter_mut().zip(sets_of(id, edge)) {
-            match self.strongest(ledger, key, id) {
-                Some((p, member)) => {
-                    level = level.min(p);
-                    *slot = Some(member);
-                }
-                None => return (Priority::None, by),
+/// The strongest two of a set, the stronger one first.
+type Strongest = [Option<(Priority, RowId)>; 2];
+
+/// The strongest one beside `but`.
+fn beside(two: Strongest, but: RowId) -> Option<(Priority, RowId)> {
+    two.into_iter().flatten().find(|(_, id)| *id != but)
+}
+
+/// What an edge raises its subject to, and by whom, when sets are as strong as `strongest` says.
+fn reaches(
+    id: RowId,
+    edge: &EdgeRow,
+    mut strongest: impl FnMut(SetKey) -> Strongest,
+) -> (Priority, [Option<RowId>; 2]) {
+    let mut level = edge.cap;
+    let mut by = [None; 2];
+    for (slot, key) in by.iter_mut().zip(sets_of(id, edge)) {
+        match beside(strongest(key), id) {
+            Some((p, member)) => {
+                level = level.min(p);
+                *slot = Some(member);
             }
+            None => return (Priority::None, by),
         }
-        (level, by)
     }
+    (level, by)
 }
 
 /// The subject is held up by this edge and that subject.
@@ -370,6 +406,7 @@ pub(crate) struct Support {
 
 /// Brings the effective priorities up to date; returns the subjects looked at with what they had before.
 pub(crate) fn settle(ledger: &mut Ledger) -> Map<RowId, Priority> {
+    let mut steps = 0;
     let mut live = std::mem::take(&mut ledger.live);
     let came = live.list(ledger);
     let mut before: Map<RowId, Priority> = Map::default();
@@ -397,6 +434,7 @@ pub(crate) fn settle(ledger: &mut Ledger) -> Map<RowId, Priority> {
         fallen.push(id);
         for key in live.sets_with(id, row.key, true, true) {
             for wait in live.waiting.get(&key).into_iter().flatten() {
+                steps += 1;
                 let leaning = ledger.subjects.get(wait.subject);
                 if leaning.is_some_and(|r| leans(r, wait.edge, id)) {
                     open.push(wait.subject);
@@ -408,7 +446,8 @@ pub(crate) fn settle(ledger: &mut Ledger) -> Map<RowId, Priority> {
         let own = ledger.subjects.get(*id).map(|r| r.own).unwrap_or_default();
         set(ledger, &mut live, *id, own, None);
     }
-    // their edges may still reach as far
+    // their edges may still reach as far; each set is looked at once, for whoever rises by this spreads below
+    let mut known: Map<SetKey, Strongest> = Map::default();
     for id in &fallen {
         let edges = ledger
             .subjects
@@ -416,7 +455,12 @@ pub(crate) fn settle(ledger: &mut Ledger) -> Map<RowId, Priority> {
             .map(|r| r.edges.clone())
             .unwrap_or_default();
         for (i, edge) in edges.iter().enumerate() {
-            let (level, by) = live.reaches(ledger, *id, edge);
+            steps += 1;
+            let (level, by) = reaches(*id, edge, |key| {
+                *known
+                    .entry(key)
+                    .or_insert_with(|| live.strongest_two(ledger, key, &mut steps))
+            });
             if ledger
                 .subjects
                 .get(*id)
@@ -454,6 +498,7 @@ pub(crate) fn settle(ledger: &mut Ledger) -> Map<RowId, Priority> {
                 }
                 visited.insert(key, priority);
                 for wait in live.waiting.get(&key).cloned().unwrap_or_default() {
+                    steps += 1;
                     let Some(row) = ledger.subjects.get(wait.subject) else {
                         continue;
                     };
@@ -465,7 +510,9 @@ pub(crate) fn settle(ledger: &mut Ledger) -> Map<RowId, Priority> {
                     }
                     let (to, by) = match edge.gate {
                         None => (priority.min(edge.cap), [Some(id), None]),
-                        Some(_) => live.reaches(ledger, wait.subject, &edge),
+                        Some(_) => reaches(wait.subject, &edge, |key| {
+                            live.strongest_two(ledger, key, &mut steps)
+                        }),
                     };
                     if to > row.effective {
                         let support = Support {
@@ -479,6 +526,7 @@ pub(crate) fn settle(ledger: &mut Ledger) -> Map<RowId, Priority> {
             }
         }
     }
+    live.steps += steps;
     ledger.live = live;
     before
 }

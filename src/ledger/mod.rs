@@ -15,6 +15,8 @@
 
 mod accepted;
 mod change;
+#[cfg(test)]
+mod cost;
 mod graph;
 mod live;
 mod names;
@@ -141,6 +143,8 @@ pub struct Ledger {
     lingering: Map<(Sym, Sym), i64>,
     /// Live pods that receive the Secret.
     carried_secrets: Map<Sym, Map<Sym, u32>>,
+    /// Those of them that are somebody's legacy token by their name, by namespace and account.
+    carried_by_name: Map<(Sym, Sym), Vec<Sym>>,
     /// Accounts that list a Secret, by namespace, then Secret.
     secret_owners: Map<Sym, Map<Sym, Vec<Sym>>>,
     /// Pods by node, with the number of live ones that can take it.
@@ -151,6 +155,16 @@ pub struct Ledger {
     live: live::Live,
     /// Subjects that acceptances answer for, in part or in whole: their status hangs on others too.
     answered: Dirty<RowId>,
+    /// Subjects of which it is not known since when they hold their priority: it has just changed, or no
+    /// object tells.
+    undated: Dirty<RowId>,
+    /// Subjects judged so far, for tests of its growth.
+    judged_subjects: u64,
+    /// What ClusterRoles that look at other roles give in single namespaces where one that may be bound leads
+    /// there.
+    worth_in: Map<(RowId, Arc<str>), Priority>,
+    /// Roles and bindings whose managedFields do not tell when they changed, by resource.
+    without_history: [u64; 7],
     /// Edges that lead to Group system:masters, which makes it a subject.
     masters_named: usize,
     watches: [WatchState; 7],
@@ -188,7 +202,12 @@ struct DirtySets {
     subjects: Dirty<RowId>,
     /// Subjects whose status may differ.
     statuses: Dirty<RowId>,
+    /// To be counted anew altogether.
     namespaces: Dirty<Sym>,
+    /// Only what is counted in subjects and pods.
+    inhabitants: Dirty<Sym>,
+    /// Only what is counted in roles and bindings.
+    grants: Dirty<Sym>,
     nodes: Dirty<Sym>,
     /// Something moved that only since looks at.
     times: bool,
@@ -200,6 +219,19 @@ struct DirtySets {
     policy: bool,
     everything: bool,
     health: bool,
+}
+
+impl DirtySets {
+    /// Something is to be counted anew.
+    fn counts(&self) -> bool {
+        let sets = [
+            &self.namespaces,
+            &self.inhabitants,
+            &self.grants,
+            &self.nodes,
+        ];
+        sets.iter().any(|set| !set.is_empty())
+    }
 }
 
 impl Ledger {
@@ -223,11 +255,16 @@ impl Ledger {
             carried: Map::default(),
             lingering: Map::default(),
             carried_secrets: Map::default(),
+            carried_by_name: Map::default(),
             secret_owners: Map::default(),
             nodes: Map::default(),
             takes_unlabelled: false,
             live: live::Live::default(),
             answered: Dirty::default(),
+            undated: Dirty::default(),
+            judged_subjects: 0,
+            worth_in: Map::default(),
+            without_history: [0; 7],
             masters_named: 0,
             watches: Default::default(),
             bad_before: Default::default(),
@@ -507,6 +544,7 @@ impl Ledger {
             Resource::ClusterRoles | Resource::Roles => self.drop_role(namespace, name),
             Resource::ClusterRoleBindings | Resource::RoleBindings => {
                 if let Some((id, row)) = self.bindings.remove(namespace, name) {
+                    self.lacks_history(resource, row.times.without_history, false);
                     self.unlink_binding(id, namespace, &row);
                 }
             }
@@ -539,6 +577,10 @@ impl Ledger {
 
     fn put_role(&mut self, namespace: Sym, name: Sym, role: Role, shipped: bool) {
         let cluster = namespace == Sym::EMPTY;
+        let resource = match cluster {
+            true => Resource::ClusterRoles,
+            false => Resource::Roles,
+        };
         let always = matches!(role.meta.name.as_str(), "admin" | "edit" | "view");
         let rules = Arc::new(PackedRules::pack(&role.rules));
         let mut row = RoleRow {
@@ -553,6 +595,7 @@ impl Ledger {
             gives: Default::default(),
             wildcards: Box::default(),
             depends: false,
+            leads: false,
         };
         if self.settings.world == World::Manifests
             && cluster
@@ -577,11 +620,15 @@ impl Ledger {
             row.gives = old.gives;
             row.wildcards = old.wildcards.clone();
             row.depends = old.depends;
+            row.leads = old.leads;
             let aggregates = row.aggregation.is_some()
                 || old.aggregation.is_some()
                 || (cluster && self.takes_unlabelled);
             let retimed = old.times != row.times;
+            let before = old.lacks_history();
+            let now = row.lacks_history();
             let (id, _) = self.roles.put(namespace, name, row);
+            self.lacks_history(resource, before, now);
             self.dirty.aggregation |= aggregates;
             if !same {
                 self.dirty.roles.insert(id);
@@ -592,10 +639,17 @@ impl Ledger {
         } else {
             self.dirty.aggregation |=
                 row.aggregation.is_some() || (cluster && self.takes_unlabelled);
+            self.lacks_history(resource, false, row.lacks_history());
             let (id, _) = self.roles.put(namespace, name, row);
             self.dirty.roles.insert(id);
         }
-        self.dirty.namespaces.insert(namespace);
+        self.dirty.grants.insert(namespace);
+    }
+
+    /// An object of the resource lacked its history, and lacks it now.
+    fn lacks_history(&mut self, resource: Resource, before: bool, now: bool) {
+        let count = &mut self.without_history[resource as usize];
+        *count = *count + u64::from(now) - u64::from(before);
     }
 
     fn drop_role(&mut self, namespace: Sym, name: Sym) {
@@ -606,10 +660,7 @@ impl Ledger {
             self.roles.touch(namespace, name);
             return;
         }
-        let text = (
-            self.names.text(namespace).clone(),
-            self.names.text(name).clone(),
-        );
+        let text = (self.names.shared(namespace), self.names.shared(name));
         let default = (self.settings.world == World::Manifests)
             .then(|| {
                 shipped_roles(self.settings.version)
@@ -622,11 +673,16 @@ impl Ledger {
             return;
         }
         if let Some((id, row)) = self.roles.remove(namespace, name) {
+            let resource = match namespace {
+                Sym::EMPTY => Resource::ClusterRoles,
+                _ => Resource::Roles,
+            };
+            self.lacks_history(resource, row.lacks_history(), false);
             self.dirty.roles.remove(&id);
             self.dirty.aggregation |=
                 row.aggregation.is_some() || (namespace == Sym::EMPTY && self.takes_unlabelled);
             self.dirty.dependents = true;
-            self.dirty.namespaces.insert(namespace);
+            self.dirty.grants.insert(namespace);
             self.role_moved(namespace, name);
         }
     }
@@ -637,7 +693,7 @@ impl Ledger {
         if let Some(bindings) = self.role_refs.get(&(cluster, namespace, name)) {
             self.dirty.bindings.extend(bindings.iter().copied());
         }
-        self.dirty.namespaces.insert(namespace);
+        self.dirty.grants.insert(namespace);
     }
 
     // === bindings
@@ -675,8 +731,15 @@ impl Ledger {
             transient: binding.meta.transient,
             origin: binding.meta.origin.clone().map(Box::new),
         };
-        if let Some(id) = self.bindings.find(namespace, name)
-            && let Some(old) = self.bindings.get(id)
+        let known = self.bindings.find(namespace, name);
+        let known = known.and_then(|id| Some((id, self.bindings.get(id)?)));
+        let resource = match namespace {
+            Sym::EMPTY => Resource::ClusterRoleBindings,
+            _ => Resource::RoleBindings,
+        };
+        let before = known.is_some_and(|(_, old)| old.times.without_history);
+        let now = row.times.without_history;
+        if let Some((id, old)) = known
             && old.cluster_role == row.cluster_role
             && old.role == row.role
             && old.subjects == row.subjects
@@ -686,11 +749,13 @@ impl Ledger {
                 self.dirty.bindings.insert(id);
             }
             self.bindings.put(namespace, name, row);
-            self.dirty.namespaces.insert(namespace);
+            self.lacks_history(resource, before, now);
+            self.dirty.grants.insert(namespace);
             return;
         }
         let linked = row.clone();
         let (id, old) = self.bindings.put(namespace, name, row);
+        self.lacks_history(resource, before, now);
         if let Some(old) = old {
             self.unlink_binding(id, namespace, &old);
         }
@@ -703,11 +768,11 @@ impl Ledger {
             {
                 row.bindings.push(id);
             }
-            self.dirty.namespaces.insert(namespace_of(*key));
+            self.dirty.inhabitants.insert(namespace_of(*key));
         }
         self.dirty.bindings.insert(id);
-        self.dirty.namespaces.insert(namespace);
-        self.dirty.namespaces.insert(reference.1);
+        self.dirty.grants.insert(namespace);
+        self.dirty.grants.insert(reference.1);
     }
 
     fn reference(&self, namespace: Sym, cluster_role: bool, role: Sym) -> (bool, Sym, Sym) {
@@ -736,10 +801,10 @@ impl Ledger {
             }
             self.subject_and_members_moved(*key);
             self.release_subject(subject);
-            self.dirty.namespaces.insert(namespace_of(*key));
+            self.dirty.inhabitants.insert(namespace_of(*key));
         }
-        self.dirty.namespaces.insert(namespace);
-        self.dirty.namespaces.insert(reference.1);
+        self.dirty.grants.insert(namespace);
+        self.dirty.grants.insert(reference.1);
     }
 
     // === subjects
@@ -754,9 +819,7 @@ impl Ledger {
         }
         let stays = match row.key {
             SubjectKey::Account(namespace, name) => self.accounts.find(namespace, name).is_some(),
-            SubjectKey::Group(name) => {
-                self.masters_named > 0 && **self.names.text(name) == *MASTERS
-            }
+            SubjectKey::Group(name) => self.masters_named > 0 && *self.names.text(name) == *MASTERS,
             SubjectKey::User(_) => false,
         };
         if stays {
@@ -765,7 +828,7 @@ impl Ledger {
         let key = row.key;
         self.forget_judgement(id);
         self.dirty.subjects.remove(&id);
-        self.dirty.namespaces.insert(namespace_of(key));
+        self.dirty.inhabitants.insert(namespace_of(key));
         self.remove_subject(id);
     }
 
@@ -801,8 +864,8 @@ impl Ledger {
         if let Some(row) = self.subjects.get_mut(id) {
             if new || !row.exists {
                 self.live.touch(id);
-                self.live.lists_changed();
-                self.dirty.namespaces.insert(namespace);
+                self.live.lists_changed(namespace);
+                self.dirty.inhabitants.insert(namespace);
             }
             row.exists = true;
         }
@@ -820,9 +883,9 @@ impl Ledger {
             return;
         };
         self.list_secrets(namespace, name, &row.secrets, &[]);
-        self.dirty.namespaces.insert(namespace);
+        self.dirty.inhabitants.insert(namespace);
         self.touch_account(namespace, name);
-        self.live.lists_changed();
+        self.live.lists_changed(namespace);
         if let Some(id) = self.subjects.find(SubjectKey::Account(namespace, name)) {
             self.subject_row_exists(id, false);
             self.bindings_of_subject_moved(id);
@@ -842,7 +905,7 @@ impl Ledger {
             return;
         };
         for binding in &row.bindings {
-            self.dirty.namespaces.insert(self.bindings.key(*binding).0);
+            self.dirty.grants.insert(self.bindings.key(*binding).0);
         }
     }
 
@@ -868,7 +931,7 @@ impl Ledger {
         if here.is_empty() {
             self.secret_owners.remove(&namespace);
         }
-        self.dirty.namespaces.insert(namespace);
+        self.dirty.inhabitants.insert(namespace);
         for secret in before.iter().chain(now) {
             // a Secret that nobody lists is guessed by its name
             let guess = secret_may_be_token_of(self.names.text(*secret));
@@ -877,7 +940,7 @@ impl Ledger {
             }
         }
         self.touch_account(namespace, account);
-        self.live.lists_changed();
+        self.live.lists_changed(namespace);
     }
 
     // === pods
@@ -946,7 +1009,7 @@ impl Ledger {
         if let Some(old) = old {
             self.unlink_pod(id, namespace, &old);
         }
-        self.dirty.namespaces.insert(namespace);
+        self.dirty.inhabitants.insert(namespace);
         if linked.node != Sym::EMPTY {
             let node = self.nodes.entry(linked.node).or_default();
             node.pods.push(id);
@@ -960,7 +1023,7 @@ impl Ledger {
 
     fn unlink_pod(&mut self, id: RowId, namespace: Sym, row: &PodRow) {
         self.live.pod_changed();
-        self.dirty.namespaces.insert(namespace);
+        self.dirty.inhabitants.insert(namespace);
         if let Some(node) = self.nodes.get_mut(&row.node) {
             if let Some(at) = node.pods.iter().position(|p| *p == id) {
                 node.pods.swap_remove(at);
@@ -1001,6 +1064,17 @@ impl Ledger {
                 self.carried_secrets.remove(&namespace);
             }
             if turned {
+                let guess = secret_may_be_token_of(self.names.text(secret.name)).map(str::to_owned);
+                if let Some(guess) = guess {
+                    let key = (namespace, self.names.intern(&guess));
+                    let list = self.carried_by_name.entry(key).or_default();
+                    list.retain(|s| *s != secret.name);
+                    if up {
+                        list.push(secret.name);
+                    } else if list.is_empty() {
+                        self.carried_by_name.remove(&key);
+                    }
+                }
                 for owner in self.secret_owners_of(namespace, secret.name) {
                     self.touch_account(namespace, owner);
                 }
@@ -1032,30 +1106,26 @@ impl Ledger {
             .collect()
     }
 
-    /// Accounts that edges through pods lead to: those whose API token a live pod carries, or carried
-    /// a little while ago.
-    fn lending_accounts(&self) -> Dirty<(Sym, Sym)> {
-        let mut out: Dirty<(Sym, Sym)> = self.carried.keys().copied().collect();
-        out.extend(self.lingering.keys());
-        for (namespace, secrets) in &self.carried_secrets {
-            for secret in secrets.keys() {
-                let owners = self.secret_owners_of(*namespace, *secret);
-                out.extend(owners.into_iter().map(|o| (*namespace, o)));
-            }
-        }
-        out
-    }
-
-    /// Is the account one of [`Ledger::lending_accounts`]?
+    /// Do edges through pods lead to the account? A live pod carries its API token, or carried it a little
+    /// while ago.
     fn lends_token(&self, namespace: Sym, account: Sym) -> bool {
         let key = (namespace, account);
-        self.carried.contains_key(&key)
-            || self.lingering.contains_key(&key)
-            || self.carried_secrets.get(&namespace).is_some_and(|secrets| {
-                secrets
-                    .keys()
-                    .any(|s| self.secret_owners_of(namespace, *s).contains(&account))
-            })
+        if self.carried.contains_key(&key) || self.lingering.contains_key(&key) {
+            return true;
+        }
+        let Some(carried) = self.carried_secrets.get(&namespace) else {
+            return false;
+        };
+        // as [`Ledger::secret_owners_of`] has it, from the account's side: a namespace may have thousands
+        let listed = self
+            .accounts
+            .find(namespace, account)
+            .and_then(|id| self.accounts.get(id));
+        let by_name = self.carried_by_name.get(&key).into_iter().flatten();
+        listed.is_some_and(|row| row.secrets.iter().any(|s| carried.contains_key(s)))
+            || by_name
+                .copied()
+                .any(|s| self.secret_owners_of(namespace, s).contains(&account))
     }
 
     /// Accounts whose API token the pod carries, by name, without duplicates.
@@ -1123,7 +1193,8 @@ impl Ledger {
                     secret.containers.iter().for_each(|c| mark(*c));
                 }
             }
-            for (namespace, account) in self.lingering.keys() {
+            let expected = self.carried_by_name.keys();
+            for (namespace, account) in self.lingering.keys().chain(expected) {
                 mark(*namespace);
                 mark(*account);
             }

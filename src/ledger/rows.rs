@@ -42,6 +42,16 @@ pub(crate) struct RoleRow {
     pub(crate) wildcards: Box<[InPlaces]>,
     /// `gives` looked at other roles.
     pub(crate) depends: bool,
+    /// Who holds the rules may become somebody. Most Roles lead to nobody, and need not be asked to whom; of a
+    /// ClusterRole it is not known, as that may depend on the place.
+    pub(crate) leads: bool,
+}
+
+impl RoleRow {
+    /// It is part of the input, and its managedFields do not tell when it changed.
+    pub(crate) fn lacks_history(&self) -> bool {
+        !self.shipped && self.times.without_history
+    }
 }
 
 /// What aggregation needs of a ClusterRole.

@@ -9,9 +9,10 @@
 
 use super::accepted::Answered;
 use super::graph;
-use super::rows::SubjectRow;
+use super::rows::{BindingRow, RoleRow, SubjectRow};
 use super::table::RowId;
 use super::{Ledger, Sym};
+use crate::object::Resource;
 use crate::risk::{Assessment, Reaches};
 use std::sync::Arc;
 
@@ -41,7 +42,7 @@ impl SelfCheck {
     /// when everything has been looked at.
     pub fn step(&mut self, ledger: &Ledger, rows: usize) -> Option<u64> {
         let (next, found) = match std::mem::take(&mut self.next) {
-            Piece::Fixpoint => (Piece::Roles(0), ledger.unlike_fixpoint()),
+            Piece::Fixpoint => (Piece::Roles(0), ledger.unlike_whole()),
             Piece::Roles(first) => {
                 let some = ledger.roles.iter_from(first).take(rows);
                 let mut last = None;
@@ -51,7 +52,7 @@ impl SelfCheck {
                         Reaches::of(&ledger.policy.catalogue.vocabulary, &row.rules.unpack());
                     let same = *row.reaches == reaches
                         && (row.depends
-                            || ledger.gives(*namespace, *name, &reaches).0 == row.gives);
+                            || ledger.gives(*namespace, *name, &reaches).levels == row.gives);
                     !same
                 });
                 let found = found.count();
@@ -84,7 +85,7 @@ impl SelfCheck {
                     .filter(|name| ledger.is_miscounted(name))
                     .count();
                 if names.is_empty() {
-                    let counted = ledger.blocks.contains_key(&**ledger.names.text(Sym::EMPTY));
+                    let counted = ledger.blocks.contains_key(ledger.names.text(Sym::EMPTY));
                     return Some(self.differences + found as u64 + u64::from(!counted));
                 }
                 (Piece::Namespaces(names), found)
@@ -107,11 +108,15 @@ impl Ledger {
         }
     }
 
-    fn unlike_fixpoint(&self) -> usize {
+    /// What cannot be looked at in parts: the fixpoint, and numbers of all rows.
+    fn unlike_whole(&self) -> usize {
         let (effective, _) = graph::fixpoint(self);
         let subjects = self.subjects.iter();
         let unlike = subjects.filter(|(id, row)| effective[*id as usize].priority != row.effective);
-        unlike.count()
+        let miscounted = Resource::ALL
+            .into_iter()
+            .filter(|r| self.without_history[*r as usize] != self.lacking_history(*r));
+        unlike.count() + miscounted.count()
     }
 
     /// Is what is counted of a namespace not what it holds? One that is gone by now is not.
@@ -121,6 +126,27 @@ impl Ledger {
         };
         let held = self.names.get(name);
         held.is_none_or(|namespace| self.count(namespace) != **block)
+    }
+
+    /// Roles or bindings whose managedFields do not tell when they changed (contract §5).
+    fn lacking_history(&self, resource: Resource) -> u64 {
+        use Resource::{ClusterRoleBindings, ClusterRoles, RoleBindings, Roles};
+        let cluster = matches!(resource, ClusterRoles | ClusterRoleBindings);
+        let here = |ns: Sym| (ns == Sym::EMPTY) == cluster;
+        let n = match resource {
+            ClusterRoles | Roles => {
+                let lacking =
+                    |(_, ns, _, r): &(_, Sym, _, &RoleRow)| here(*ns) && r.lacks_history();
+                self.roles.iter().filter(lacking).count()
+            }
+            ClusterRoleBindings | RoleBindings => {
+                let lacking =
+                    |(_, ns, _, r): &(_, Sym, _, &BindingRow)| here(*ns) && r.times.without_history;
+                self.bindings.iter().filter(lacking).count()
+            }
+            _ => 0,
+        };
+        n as u64
     }
 
     /// What somebody answers for of a subject, but for the times.
@@ -166,7 +192,7 @@ mod tests {
             ledger.roles.find(super::Sym::EMPTY, name).expect("a role")
         };
         type Tamper<'a> = (&'a str, &'a dyn Fn(&mut Ledger));
-        let tampers: [Tamper<'_>; 8] = [
+        let tampers: [Tamper<'_>; 9] = [
             ("a role's power", &|l| {
                 let id = role(l);
                 l.roles.get_mut(id).expect("a role").reaches = Arc::default();
@@ -194,6 +220,7 @@ mod tests {
             ("a namespace that is gone", &|l| {
                 l.blocks.insert(Arc::from("gone"), Arc::default());
             }),
+            ("objects without history", &|l| l.without_history[1] += 1),
             ("the cluster's own counts", &|l| {
                 l.blocks.remove("");
             }),

@@ -31,12 +31,23 @@ struct Judgement {
     answered: Option<Box<Answered>>,
 }
 
+/// What the rules of a role give by themselves.
+pub(super) struct Given {
+    pub(super) levels: InPlaces,
+    /// It looked at other roles.
+    depends: bool,
+    /// See [`RoleRow::leads`].
+    leads: bool,
+}
+
 /// What other roles are worth, for the judgement of one subject or role; remembers whether it was asked.
 struct Others<'a> {
     ledger: &'a Ledger,
     asked: Cell<bool>,
     /// The question is part of a larger one: what it leads to is noted here and looked at there.
     on_the_way: Option<&'a OnTheWay>,
+    /// The same for all roles at once, with the one that asks.
+    worths: Option<(&'a RefCell<Worths>, &'a Worth)>,
     /// A role is judged, not a subject: what it may bind by name reaches no further, and what it would
     /// reach is nobody's yet.
     of_role: bool,
@@ -64,12 +75,72 @@ impl OnTheWay {
     }
 }
 
+/// Where a role is worth something.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Place {
+    /// One of the three of [`InPlaces`]; the first is a Role's own namespace.
+    Kept(usize),
+    /// A namespace in which a ClusterRole may be worth something else.
+    In(Arc<str>),
+}
+
+/// Something whose worth hangs on that of roles.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Worth {
+    Role(RowId, Place),
+    /// The strongest Role of a namespace.
+    Strongest(Sym),
+}
+
+/// The worth of roles that look at each other, found from nothing upwards: each is worked out when first
+/// asked for, and again when one that it asked for has risen. As there are five levels to rise through, work
+/// is linear in what is asked, however long the chain.
+#[derive(Debug, Default)]
+pub(super) struct Worths {
+    known: Map<Worth, Priority>,
+    asked_by: Map<Worth, std::collections::HashSet<Worth, foldhash::fast::RandomState>>,
+    open: Vec<Worth>,
+    /// How many were worked out, for tests of its growth.
+    pub(super) work: u64,
+}
+
+impl Worths {
+    fn ask(&mut self, what: Worth, who: &Worth) -> Priority {
+        let asked_by = self.asked_by.entry(what.clone()).or_default();
+        if what != *who {
+            asked_by.insert(who.clone());
+        }
+        self.open(what)
+    }
+
+    /// What it is worth as far as is known; to be worked out if nothing is.
+    fn open(&mut self, what: Worth) -> Priority {
+        *self.known.entry(what).or_insert_with_key(|what| {
+            self.open.push(what.clone());
+            Priority::None
+        })
+    }
+
+    fn found(&mut self, what: &Worth, worth: Priority) {
+        self.work += 1;
+        let known = self.known.entry(what.clone()).or_default();
+        if worth <= *known {
+            return;
+        }
+        *known = worth;
+        let rises = |who: &&Worth| self.known.get(*who) < Some(&Priority::Critical);
+        let again = self.asked_by.get(what).into_iter().flatten();
+        self.open.extend(again.filter(rises).cloned());
+    }
+}
+
 impl<'a> Others<'a> {
     fn new(ledger: &'a Ledger) -> Others<'a> {
         Others {
             ledger,
             asked: Cell::new(false),
             on_the_way: None,
+            worths: None,
             of_role: false,
         }
     }
@@ -85,8 +156,13 @@ impl<'a> Others<'a> {
 impl Context for Others<'_> {
     fn role_priority(&self, cluster_role: bool, name: &str, scope: &Scope) -> Option<Priority> {
         self.asked.set(true);
-        self.ledger
-            .role_gives(cluster_role, name, scope, self.on_the_way)
+        let Some((worths, who)) = self.worths else {
+            return self
+                .ledger
+                .role_gives(cluster_role, name, scope, self.on_the_way);
+        };
+        let id = self.ledger.role(cluster_role, name, scope)?;
+        Some(self.ledger.ask(id, scope, worths, who))
     }
 
     fn strongest_role(&self, namespace: &str) -> Priority {
@@ -94,11 +170,10 @@ impl Context for Others<'_> {
         let Some(ns) = self.ledger.names.get(namespace) else {
             return Priority::None;
         };
-        let roles = self.ledger.roles.in_namespace(ns);
-        roles
-            .map(|(_, _, row)| row.gives[0])
-            .max()
-            .unwrap_or_default()
+        match self.worths {
+            Some((worths, who)) => worths.borrow_mut().ask(Worth::Strongest(ns), who),
+            None => self.ledger.strongest_in(ns, |_, row| row.gives[0]),
+        }
     }
 
     fn namespaces_with_role(&self, name: &str) -> Vec<Arc<str>> {
@@ -110,7 +185,7 @@ impl Context for Others<'_> {
             .roles
             .namespaces()
             .filter(|ns| *ns != Sym::EMPTY && self.ledger.roles.find(*ns, name).is_some())
-            .map(|ns| self.ledger.names.text(ns).clone())
+            .map(|ns| self.ledger.names.shared(ns))
             .collect()
     }
 
@@ -128,7 +203,7 @@ impl Context for Others<'_> {
             Scope::Namespace(ns) => Some(&**ns),
         };
         let (home, role) = ledger.roles.key(id);
-        let Some(row) = ledger.roles.get(id) else {
+        let Some(row) = ledger.roles.get(id).filter(|row| row.leads) else {
             return Vec::new();
         };
         let of_role = Others::of_role(ledger);
@@ -143,7 +218,8 @@ impl Context for Others<'_> {
         };
         let roles = self.ledger.roles.in_namespace(ns);
         roles
-            .map(|(_, name, _)| self.ledger.names.text(name).clone())
+            .filter(|(.., row)| row.leads)
+            .map(|(_, name, _)| self.ledger.names.shared(name))
             .collect()
     }
 }
@@ -165,8 +241,7 @@ impl Ledger {
             && dirty.roles.is_empty()
             && dirty.bindings.is_empty()
             && dirty.subjects.is_empty()
-            && dirty.namespaces.is_empty()
-            && dirty.nodes.is_empty();
+            && !dirty.counts();
         if quiet {
             // what moved nothing raises nobody later on either
             (self.dirty.rbac, self.dirty.others, self.dirty.policy) = (false, false, false);
@@ -190,7 +265,7 @@ impl Ledger {
         self.settle_dependents();
         for binding in std::mem::take(&mut self.dirty.bindings) {
             let (namespace, _) = self.bindings.key(binding);
-            self.dirty.namespaces.insert(namespace);
+            self.dirty.grants.insert(namespace);
             let Some(row) = self.bindings.get(binding) else {
                 continue;
             };
@@ -209,7 +284,7 @@ impl Ledger {
         }
         self.watching |= self.synced();
         (self.dirty.rbac, self.dirty.others, self.dirty.policy) = (false, false, false);
-        if !self.dirty.namespaces.is_empty() || !self.dirty.nodes.is_empty() {
+        if self.dirty.counts() {
             self.count_namespaces();
             self.publish();
         }
@@ -308,15 +383,16 @@ impl Ledger {
             let (namespace, name) = self.roles.key(id);
             let rules = row.rules.unpack();
             let reaches = Reaches::of(&self.policy.catalogue.vocabulary, &rules);
-            let (gives, depends) = self.gives(namespace, name, &reaches);
+            let given = self.gives(namespace, name, &reaches);
             let wildcards = self.wildcards(namespace, name, &rules);
             let Some(row) = self.roles.get_mut(id) else {
                 continue;
             };
             row.reaches = Arc::new(reaches);
-            row.gives = gives;
+            row.gives = given.levels;
             row.wildcards = wildcards;
-            row.depends = depends;
+            row.depends = given.depends;
+            row.leads = given.leads;
             self.dirty.dependents = true;
             self.role_moved(namespace, name);
         }
@@ -334,24 +410,31 @@ impl Ledger {
             .filter(|r| is_wildcard(r))
             .map(|r| {
                 let one = Reaches::of(&self.policy.catalogue.vocabulary, std::slice::from_ref(r));
-                self.gives(namespace, name, &one).0
+                self.gives(namespace, name, &one).levels
             })
             .collect()
     }
 
     /// What rules alone give in the three places; a Role lies in one.
-    pub(super) fn gives(&self, namespace: Sym, name: Sym, reaches: &Reaches) -> (InPlaces, bool) {
+    pub(super) fn gives(&self, namespace: Sym, name: Sym, reaches: &Reaches) -> Given {
         let others = Others::of_role(self);
+        let cluster = namespace == Sym::EMPTY;
+        let leads = Cell::new(cluster);
         let one = |place: Option<&str>| {
-            self.alone(namespace == Sym::EMPTY, name, reaches, place, &others)
-                .own()
+            let alone = self.alone(cluster, name, reaches, place, &others);
+            leads.set(leads.get() || !alone.edges.is_empty());
+            alone.own()
         };
-        let gives = if namespace == Sym::EMPTY {
+        let levels = if cluster {
             [one(None), one(Some(PRIVILEGED)), one(Some(ORDINARY))]
         } else {
-            [one(Some(&self.names.text(namespace).clone())); 3]
+            [one(Some(self.names.text(namespace))); 3]
         };
-        (gives, others.asked.get())
+        Given {
+            levels,
+            depends: others.asked.get(),
+            leads: leads.get(),
+        }
     }
 
     fn alone(
@@ -365,7 +448,7 @@ impl Ledger {
         let held = [Held {
             namespace: place.map(Arc::from),
             cluster_role,
-            role: self.names.text(name).clone(),
+            role: self.names.text(name),
             reaches: Some(reaches),
             aggregated: false,
             direct: false,
@@ -391,14 +474,8 @@ impl Ledger {
         };
         let (namespace, name) = self.roles.key(id);
         let others = Others::of_role(self);
-        let place = scope.map(|s| self.names.text(s).clone());
-        self.alone(
-            namespace == Sym::EMPTY,
-            name,
-            &row.reaches,
-            place.as_deref(),
-            &others,
-        )
+        let place = scope.map(|s| self.names.text(s));
+        self.alone(namespace == Sym::EMPTY, name, &row.reaches, place, &others)
     }
 
     /// The highest finding of a role at a scope; `None` when there is no such role.
@@ -424,6 +501,83 @@ impl Ledger {
         self.roles.find(namespace, name)
     }
 
+    fn strongest_in(&self, ns: Sym, gives: impl Fn(RowId, &RoleRow) -> Priority) -> Priority {
+        let roles = self.roles.in_namespace(ns);
+        roles
+            .map(|(id, _, row)| gives(id, row))
+            .max()
+            .unwrap_or_default()
+    }
+
+    /// What a role is worth at a scope, to something whose worth hangs on it.
+    fn ask(&self, id: RowId, scope: &Scope, worths: &RefCell<Worths>, who: &Worth) -> Priority {
+        let Some(row) = self.roles.get(id) else {
+            return Priority::None;
+        };
+        let place = match scope {
+            Scope::Cluster => Place::Kept(0),
+            Scope::Namespace(_) if self.roles.key(id).0 != Sym::EMPTY => Place::Kept(0),
+            Scope::Namespace(ns) if &**ns == PRIVILEGED => Place::Kept(1),
+            Scope::Namespace(ns) if self.may_differ_in(row, ns) => Place::In(ns.clone()),
+            Scope::Namespace(_) => Place::Kept(2),
+        };
+        match place {
+            Place::Kept(at) if !row.depends => row.gives[at],
+            place => worths.borrow_mut().ask(Worth::Role(id, place), who),
+        }
+    }
+
+    /// Works out what roles that look at others are worth, all of them together.
+    pub(super) fn worths(&self, roles: &[RowId]) -> Worths {
+        let worths = RefCell::new(Worths::default());
+        for id in roles {
+            let places = match self.roles.key(*id).0 {
+                Sym::EMPTY => 3,
+                _ => 1,
+            };
+            for at in 0..places {
+                worths.borrow_mut().open(Worth::Role(*id, Place::Kept(at)));
+            }
+        }
+        loop {
+            let next = worths.borrow_mut().open.pop();
+            let Some(what) = next else {
+                return worths.into_inner();
+            };
+            let found = match &what {
+                Worth::Strongest(ns) => self.strongest_in(*ns, |id, row| match row.depends {
+                    true => worths
+                        .borrow_mut()
+                        .ask(Worth::Role(id, Place::Kept(0)), &what),
+                    false => row.gives[0],
+                }),
+                Worth::Role(id, place) => self.worth(*id, place, &worths, &what),
+            };
+            worths.borrow_mut().found(&what, found);
+        }
+    }
+
+    fn worth(&self, id: RowId, at: &Place, worths: &RefCell<Worths>, who: &Worth) -> Priority {
+        let Some(row) = self.roles.get(id) else {
+            return Priority::None;
+        };
+        let (namespace, name) = self.roles.key(id);
+        let cluster = namespace == Sym::EMPTY;
+        let place = match at {
+            Place::Kept(_) if !cluster => Some(self.names.text(namespace)),
+            Place::Kept(0) => None,
+            Place::Kept(1) => Some(PRIVILEGED),
+            Place::Kept(_) => Some(ORDINARY),
+            Place::In(ns) => Some(&**ns),
+        };
+        let others = Others {
+            worths: Some((worths, who)),
+            ..Others::of_role(self)
+        };
+        self.alone(cluster, name, &row.reaches, place, &others)
+            .own()
+    }
+
     fn row_gives(&self, id: RowId, scope: &Scope, on_the_way: Option<&OnTheWay>) -> Priority {
         let Some(row) = self.roles.get(id) else {
             return Priority::None;
@@ -434,6 +588,9 @@ impl Ledger {
             Scope::Namespace(_) if self.roles.key(id).0 != Sym::EMPTY => at(0),
             Scope::Namespace(ns) if &**ns == PRIVILEGED => at(1),
             Scope::Namespace(ns) if self.place_matters(row, at(2), ns) => {
+                if let Some(worth) = self.worth_in.get(&(id, ns.clone())) {
+                    return *worth;
+                }
                 if let Some(on_the_way) = on_the_way {
                     on_the_way.note(id, ns);
                     return Priority::None;
@@ -469,10 +626,16 @@ impl Ledger {
     /// Could a ClusterRole that gives so much in an ordinary namespace give something else in this one?
     fn place_matters(&self, row: &RoleRow, ordinary: Priority, namespace: &str) -> bool {
         // one that gives the most there is in an ordinary namespace gives that in all
+        self.may_differ_in(row, namespace)
+            && (self.policy.catalogue.privileged(namespace)
+                || ordinary < self.most_in_a_namespace())
+    }
+
+    fn may_differ_in(&self, row: &RoleRow, namespace: &str) -> bool {
         namespace != ORDINARY
             && (self.policy.catalogue.privileged(namespace)
-                || ((row.depends || self.names_a_namespace(&row.reaches))
-                    && ordinary < self.most_in_a_namespace()))
+                || row.depends
+                || self.names_a_namespace(&row.reaches))
     }
 
     /// The highest level that rules of a role alone can have in an ordinary namespace.
@@ -499,7 +662,7 @@ impl Ledger {
         if namespace == Sym::EMPTY || home != Sym::EMPTY {
             return gives[0];
         }
-        if &**place == PRIVILEGED {
+        if place == PRIVILEGED {
             return gives[1];
         }
         let rules = row.rules.unpack();
@@ -539,7 +702,7 @@ impl Ledger {
     pub(super) fn scope(&self, namespace: Sym) -> Scope {
         match namespace {
             Sym::EMPTY => Scope::Cluster,
-            ns => Scope::Namespace(self.names.text(ns).clone()),
+            ns => Scope::Namespace(self.names.shared(ns)),
         }
     }
 
@@ -560,30 +723,21 @@ impl Ledger {
             .filter_map(|id| self.roles.get(*id))
             .map(|r| r.gives)
             .collect();
+        let mut known = self.worths(&roles).known;
         for id in &roles {
             if let Some(row) = self.roles.get_mut(*id) {
-                row.gives = Default::default();
+                let mut at = |place| known.remove(&Worth::Role(*id, Place::Kept(place)));
+                let first = at(0).unwrap_or_default();
+                row.gives = [first, at(1).unwrap_or(first), at(2).unwrap_or(first)];
             }
         }
-        loop {
-            let mut moved = false;
-            for id in &roles {
-                let (namespace, name) = self.roles.key(*id);
-                let Some(row) = self.roles.get(*id) else {
-                    continue;
-                };
-                let gives = self.gives(namespace, name, &row.reaches.clone()).0;
-                if let Some(row) = self.roles.get_mut(*id)
-                    && row.gives != gives
-                {
-                    row.gives = gives;
-                    moved = true;
-                }
-            }
-            if !moved {
-                break;
-            }
-        }
+        self.worth_in = known
+            .into_iter()
+            .filter_map(|(what, worth)| match what {
+                Worth::Role(id, Place::In(namespace)) => Some(((id, namespace), worth)),
+                _ => None,
+            })
+            .collect();
         for (id, before) in roles.iter().zip(before) {
             let (namespace, name) = self.roles.key(*id);
             let Some(row) = self.roles.get(*id) else {
@@ -591,17 +745,27 @@ impl Ledger {
             };
             // one rule alone may look at other roles as well
             let wildcards = self.wildcards(namespace, name, &row.rules.unpack());
-            if row.gives != before || row.wildcards != wildcards {
+            let moved = row.gives != before || row.wildcards != wildcards;
+            // what it gives in a single namespace is not kept: where that may be something else than in any
+            // other, it is counted anew where it is bound
+            let ordinary = || wildcards.iter().map(|w| w[2]).chain([row.gives[2]]);
+            let matters = |ns: &Sym| {
+                let text = self.names.text(*ns);
+                *ns != Sym::EMPTY && ordinary().any(|level| self.place_matters(row, level, text))
+            };
+            let bound = self.bindings_to(*id).iter();
+            let bound = bound.map(|b| self.bindings.key(*b).0);
+            let places: Vec<Sym> = match namespace {
+                Sym::EMPTY => bound.filter(matters).collect(),
+                _ => Vec::new(),
+            };
+            if moved {
                 self.role_moved(namespace, name);
             }
-            // what it gives in a single namespace is not kept: it is counted anew where it is bound
-            self.dirty.namespaces.insert(namespace);
-            let bound: Vec<Sym> = self
-                .bindings_to(*id)
-                .iter()
-                .map(|b| self.bindings.key(*b).0)
-                .collect();
-            self.dirty.namespaces.extend(bound);
+            if moved || !places.is_empty() {
+                self.dirty.grants.insert(namespace);
+            }
+            self.dirty.grants.extend(places);
             if let Some(row) = self.roles.get_mut(*id) {
                 row.wildcards = wildcards;
             }
@@ -732,10 +896,9 @@ impl Ledger {
                         self.binding_gives(*binding).unwrap_or_default() <= recorded
                     });
                 Some(Held {
-                    namespace: (namespace != Sym::EMPTY)
-                        .then(|| self.names.text(namespace).clone()),
+                    namespace: (namespace != Sym::EMPTY).then(|| self.names.shared(namespace)),
                     cluster_role: row.cluster_role,
-                    role: self.names.text(row.role).clone(),
+                    role: self.names.text(row.role),
                     reaches: role.map(|r| &*r.reaches),
                     aggregated: role.is_some_and(|r| r.aggregated),
                     direct: *direct,
@@ -864,6 +1027,7 @@ impl Ledger {
             .iter()
             .filter_map(|e| edge_row(e, without_pods, |name| Some(self.names.intern(name))))
             .collect();
+        self.judged_subjects += 1;
         // up before down, so that a subject that goes on naming Group system:masters never lets it go
         self.name_masters(&edges, true);
         self.forget_judgement(id);
@@ -898,12 +1062,12 @@ impl Ledger {
         self.rule_counts.add(&row.rules, row.status);
         // what it comes to depends on others too
         self.dirty.statuses.insert(id);
-        self.dirty.namespaces.insert(namespace_of(key));
+        self.dirty.inhabitants.insert(namespace_of(key));
         for binding in elsewhere {
             let (namespace, _) = self.bindings.key(binding);
-            self.dirty.namespaces.insert(namespace);
+            self.dirty.grants.insert(namespace);
             if let Some(role) = self.role_of(binding) {
-                self.dirty.namespaces.insert(self.roles.key(role).0);
+                self.dirty.grants.insert(self.roles.key(role).0);
             }
         }
     }
@@ -929,7 +1093,7 @@ impl Ledger {
             let ToKey::Group(name) = edge.to else {
                 continue;
             };
-            if **self.names.text(name) != *MASTERS {
+            if *self.names.text(name) != *MASTERS {
                 continue;
             }
             if up {
@@ -947,7 +1111,7 @@ impl Ledger {
                 {
                     self.forget_judgement(id);
                     self.remove_subject(id);
-                    self.dirty.namespaces.insert(Sym::EMPTY);
+                    self.dirty.inhabitants.insert(Sym::EMPTY);
                 }
             }
         }
@@ -966,15 +1130,16 @@ impl Ledger {
             let now = row.effective;
             self.dirty.statuses.insert(id);
             if now > before && watched {
-                let namespace = self.names.text(namespace_of(row.key)).clone();
+                let namespace = self.names.shared(namespace_of(row.key));
                 *self.escalations.entry((namespace, now)).or_default() += 1;
             }
             if now == before {
                 continue;
             }
             (row.since, row.stamp) = (0, 0);
+            self.undated.insert(id);
             row.risen = watched && now > before;
-            self.dirty.namespaces.insert(namespace_of(row.key));
+            self.dirty.inhabitants.insert(namespace_of(row.key));
         }
     }
 
@@ -1004,12 +1169,13 @@ impl Ledger {
                 _ => 0,
             };
             row.since = 0;
+            self.undated.insert(id);
             row.risen |= watched && (before, status) == (Status::Accepted, Status::Open);
             let (key, rules) = (row.key, row.rules.clone());
             self.rule_counts.remove(&rules, before);
             self.rule_counts.add(&rules, status);
             self.dirty.times = true;
-            self.dirty.namespaces.insert(namespace_of(key));
+            self.dirty.inhabitants.insert(namespace_of(key));
         }
     }
 
@@ -1038,17 +1204,22 @@ impl Ledger {
         Status::Accepted
     }
 
-    /// Since when each subject holds its priority, after the fixpoint.
+    /// Since when the subjects whose moment is not known hold their priority, after the fixpoint. All others
+    /// keep theirs.
     fn settle_since(&mut self) {
         let now = moment(self.now);
+        let mut undated: [Vec<RowId>; 5] = Default::default();
+        for id in std::mem::take(&mut self.undated) {
+            if let Some(row) = self.subjects.get(id) {
+                undated[row.effective as usize].push(id);
+            }
+        }
         for priority in Priority::RISKY {
-            let derived = since::since(self, priority);
-            let ids: Vec<RowId> = self
-                .subjects
-                .iter()
-                .filter(|(_, r)| r.effective == priority)
-                .map(|(id, _)| id)
-                .collect();
+            let ids = std::mem::take(&mut undated[priority as usize]);
+            if ids.is_empty() {
+                continue;
+            }
+            let derived = since::since(self, priority, &ids);
             for id in ids {
                 let derived = derived.get(&id).copied().unwrap_or_default();
                 let Some(row) = self.subjects.get_mut(id) else {
@@ -1058,18 +1229,20 @@ impl Ledger {
                 if since == now && row.since == 0 && row.risen {
                     row.stamp = now;
                 }
+                (row.risen, row.kept) = (false, 0);
+                if since == 0 {
+                    // the objects may come to tell it
+                    self.undated.insert(id);
+                }
                 if row.since != since {
                     row.since = since;
-                    self.dirty.namespaces.insert(namespace_of(row.key));
+                    self.dirty.inhabitants.insert(namespace_of(row.key));
                 }
             }
         }
-        for id in self.subjects.iter().map(|(id, _)| id).collect::<Vec<_>>() {
+        for id in undated.into_iter().flatten() {
             if let Some(row) = self.subjects.get_mut(id) {
-                (row.risen, row.kept) = (false, 0);
-                if row.effective == Priority::None {
-                    row.since = 0;
-                }
+                (row.since, row.risen, row.kept) = (0, false, 0);
             }
         }
     }

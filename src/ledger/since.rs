@@ -6,18 +6,19 @@
 //! earliest time at which the bindings whole by then give it. [`first_times`] finds that by halving.
 //! Paths are settled in order of time, the earliest first: a minimum over paths of a maximum along them.
 
-use super::Ledger;
 use super::accepted::Answered;
 use super::graph::{self, members_are_listed};
 use super::names::Sym;
 use super::rows::{EdgeRow, SubjectKey, SubjectRow, Times, ToKey};
 use super::settle::edge_row;
 use super::table::{Map, RowId};
+use super::{Dirty, Ledger};
 use crate::object::{Meta, Subject};
 use crate::rbac::implicit_groups;
-use crate::risk::{Assessment, Edge, Finding, Priority, Status};
+use crate::risk::{Assessment, Edge, Finding, Priority, Scope, Status, joined};
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::sync::Arc;
 
 /// Unix seconds; 0 stands for a time that no object tells.
 pub(crate) type Moment = u32;
@@ -61,22 +62,33 @@ pub(crate) struct SinceOwn {
     pub(crate) narrower: Box<[(Edge, Moment, Priority)]>,
 }
 
-/// When each finding level and edge of `whole` was first there, and each level of findings that nobody
-/// answers for. `at(i)` judges with the bindings whole by `times[i]`; the times rise, and the last one
-/// gives `whole`.
+/// A binding that applies to a subject, and whether it names it, with when it was whole.
+type Timed = (Moment, (RowId, bool));
+
+/// When something was first there.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct FirstTimes {
+    /// Each level of findings.
+    own: OwnSince,
+    /// Each level of findings that nobody answers for.
+    open: OwnSince,
+    edges: BTreeMap<Edge, Moment>,
+}
+
+/// Adds when each finding level and edge of `whole` was first there. `at(i)` judges with the bindings
+/// whole by `times[i]`; the times rise, and the last one gives `whole`.
 fn first_times(
+    first: &mut FirstTimes,
     times: &[Moment],
     whole: &Assessment,
     answered: &dyn Fn(&Finding) -> bool,
     at: &dyn Fn(usize) -> Assessment,
-) -> (OwnSince, OwnSince, BTreeMap<Edge, Moment>) {
-    let mut own: OwnSince = [None; 5];
-    let mut open: OwnSince = [None; 5];
-    let mut first_edges: BTreeMap<Edge, Moment> = BTreeMap::new();
+) {
+    let FirstTimes { own, open, edges } = first;
     let mut note = |judged: &Assessment, time: Moment| {
         let unanswered = judged.findings.iter().filter(|f| !answered(f));
         let unanswered = unanswered.map(|f| f.priority).max().unwrap_or_default();
-        for (level, since) in [(judged.own(), &mut own), (unanswered, &mut open)] {
+        for (level, since) in [(judged.own(), &mut *own), (unanswered, &mut *open)] {
             for p in Priority::RISKY {
                 if p <= level && since[p as usize].is_none_or(|known| known > time) {
                     since[p as usize] = Some(time);
@@ -84,10 +96,10 @@ fn first_times(
             }
         }
         for edge in &judged.edges {
-            match first_edges.get_mut(edge) {
+            match edges.get_mut(edge) {
                 Some(known) => *known = time.min(*known),
                 None => {
-                    first_edges.insert(edge.clone(), time);
+                    edges.insert(edge.clone(), time);
                 }
             }
         }
@@ -109,7 +121,6 @@ fn first_times(
         halves.push((lo, a, mid, m.clone()));
         halves.push((mid, m, hi, b));
     }
-    (own, open, first_edges)
 }
 
 impl Ledger {
@@ -146,32 +157,29 @@ impl Ledger {
             let role = self.role_of(*b).and_then(|id| self.roles.get(id));
             about_bindings || role.is_none_or(|r| !r.reaches.is_empty())
         };
-        let mut timed: Vec<(Moment, (RowId, bool))> = all
+        let mut timed: Vec<Timed> = all
             .iter()
             .filter(|(b, _)| matters(b))
             .map(|b| (self.whole_since(b.0), *b))
             .collect();
         timed.sort_by_key(|(time, _)| *time);
-        let mut times: Vec<Moment> = timed.iter().map(|(t, _)| *t).collect();
-        times.dedup();
-        if times.is_empty() {
-            times.push(0); // system:masters that only an edge names
-        }
-        let judge = |keep: Vec<(RowId, bool)>| self.judgement_with(&subject, &keep, false).0;
-        let at = |i: usize| {
-            if i + 1 == times.len() {
-                return whole.clone();
-            }
-            let by = times[i];
-            judge(
-                timed
-                    .iter()
-                    .filter(|(t, _)| *t <= by)
-                    .map(|(_, b)| *b)
-                    .collect(),
-            )
-        };
-        let (own, open, mut first_edges) = first_times(&times, whole, &answered, &at);
+        // whoever is bound in a thousand namespaces at a thousand times is not judged a thousand times in all
+        // of them: each namespace has times of its own
+        let place = |(_, (binding, _)): &Timed| self.bindings.key(*binding).0;
+        let places: BTreeSet<Sym> = timed.iter().map(place).collect();
+        let together = (places.len() > 2)
+            .then(|| {
+                let bindings: Vec<(RowId, bool)> = timed.iter().map(|(_, b)| *b).collect();
+                joined(catalogue, &subject, &self.held(&subject, &bindings))
+            })
+            .flatten();
+        let answered: &dyn Fn(&Finding) -> bool = &answered;
+        let first = self.first_times_of(&subject, &timed, whole, answered, together);
+        let FirstTimes {
+            own,
+            open,
+            edges: mut first_edges,
+        } = first;
         let since = SinceOwn {
             own,
             edges: whole
@@ -188,6 +196,65 @@ impl Ledger {
                 .collect(),
         };
         (since, answers.kept(catalogue, whole, open))
+    }
+
+    /// When what a subject holds by these bindings was first there. Given the namespaces that hang together,
+    /// all others are looked at one by one.
+    fn first_times_of(
+        &self,
+        subject: &Subject,
+        timed: &[Timed],
+        whole: &Assessment,
+        answered: &dyn Fn(&Finding) -> bool,
+        together: Option<BTreeSet<Arc<str>>>,
+    ) -> FirstTimes {
+        let mut first = FirstTimes::default();
+        let mut note = |timed: &[Timed], scopes: &dyn Fn(&Scope) -> bool| {
+            let mut times: Vec<Moment> = timed.iter().map(|(t, _)| *t).collect();
+            times.dedup();
+            if times.is_empty() {
+                times.push(0); // system:masters that only an edge names
+            }
+            let whole = whole.clone().at(scopes);
+            let at = |i: usize| {
+                if i + 1 == times.len() {
+                    return whole.clone();
+                }
+                let by = timed.partition_point(|(t, _)| *t <= times[i]);
+                let keep: Vec<(RowId, bool)> = timed[..by].iter().map(|(_, b)| *b).collect();
+                self.judgement_with(subject, &keep, false).0.at(scopes)
+            };
+            first_times(&mut first, &times, &whole, answered, &at);
+        };
+        let Some(together) = together else {
+            note(timed, &|_| true);
+            return first;
+        };
+        let mut alone: Map<Sym, Vec<Timed>> = Map::default();
+        let (mut everywhere, mut joined) = (Vec::new(), Vec::new());
+        for binding in timed {
+            match self.bindings.key(binding.1.0).0 {
+                Sym::EMPTY => {
+                    everywhere.push(*binding);
+                    joined.push(*binding);
+                }
+                ns if together.contains(self.names.text(ns)) => joined.push(*binding),
+                ns => alone.entry(ns).or_default().push(*binding),
+            }
+        }
+        if !joined.is_empty() {
+            note(&joined, &|scope| match scope {
+                Scope::Cluster => true,
+                Scope::Namespace(ns) => together.contains(ns),
+            });
+        }
+        for (namespace, mut here) in alone {
+            here.extend(&everywhere);
+            here.sort_by_key(|(time, _)| *time);
+            let scope = self.scope(namespace);
+            note(&here, &|s| *s == scope);
+        }
+        first
     }
 
     /// What the shipped pairs of an open subject give, when others add to it, and the highest priority
@@ -250,22 +317,32 @@ struct Reached {
     by: Option<RowId>,
 }
 
-/// Since when each subject of an effective priority holds it: an open one by the ways that nobody answers
-/// for, the others by all.
-pub(crate) fn since(ledger: &Ledger, priority: Priority) -> Map<RowId, Moment> {
-    let all = by_ways(ledger, priority, None);
+/// Since when each of these subjects, which have that effective priority, holds it: an open one by the ways
+/// that nobody answers for, the others by all.
+pub(crate) fn since(ledger: &Ledger, priority: Priority, of: &[RowId]) -> Map<RowId, Moment> {
+    let among = led_to(ledger, priority, of);
+    let all = by_ways(ledger, priority, among.as_ref(), None);
     let mut known = Map::default();
-    let here = all.iter().filter_map(|(id, reached)| {
+    let here = of.iter().filter_map(|id| {
         let row = ledger.subjects.get(*id)?;
-        (row.effective == priority).then_some((*id, row, reached.at))
+        Some((*id, row, all.get(id)?.at))
     });
     here.map(|(id, row, at)| {
         let answered = row
             .answered
             .as_deref()
             .filter(|_| row.status == Status::Open);
-        let open =
-            answered.and_then(|a| open_since(ledger, priority, (id, row), a, &all, &mut known));
+        let open = answered.and_then(|a| {
+            open_since(
+                ledger,
+                priority,
+                (id, row),
+                a,
+                among.as_ref(),
+                &all,
+                &mut known,
+            )
+        });
         // open for something below this priority, which it has only by ways that are answered for:
         // their time is better than none
         (id, open.unwrap_or(at))
@@ -282,6 +359,7 @@ fn open_since(
     priority: Priority,
     (id, row): (RowId, &SubjectRow),
     answered: &Answered,
+    among: Option<&Dirty<RowId>>,
     all: &Map<RowId, Reached>,
     known: &mut Map<ToKey, Firsts>,
 ) -> Option<Moment> {
@@ -331,7 +409,8 @@ fn open_since(
             };
             let mut first = firsts.into_iter().flatten().find(|(_, m)| *m != id);
             if first.is_some_and(|(_, member)| through_itself(member)) {
-                let without = without.get_or_insert_with(|| by_ways(ledger, priority, Some(id)));
+                let without =
+                    without.get_or_insert_with(|| by_ways(ledger, priority, among, Some(id)));
                 first = self::firsts(ledger, to, row.key, without)[0];
             }
             whole = whole.and_then(|w| Some(w.max(first?.0)));
@@ -365,8 +444,89 @@ fn firsts(ledger: &Ledger, to: ToKey, source: SubjectKey, all: &Map<RowId, Reach
     out
 }
 
-/// Since when each subject holds `priority` or more by any way; `without` one of them.
-fn by_ways(ledger: &Ledger, priority: Priority, without: Option<RowId>) -> Map<RowId, Reached> {
+/// The subjects of `priority` or more that ways of these lead through, themselves included: whatever else
+/// there is has no say in their times. `None` when that is no small part.
+fn led_to(ledger: &Ledger, priority: Priority, of: &[RowId]) -> Option<Dirty<RowId>> {
+    let most = ledger.subjects.bound() / 16;
+    let mut seen: Dirty<RowId> = of.iter().copied().collect();
+    let mut sets: std::collections::HashSet<ToKey, foldhash::fast::RandomState> =
+        Default::default();
+    let mut open: Vec<RowId> = of.to_vec();
+    while let Some(id) = open.pop() {
+        if seen.len() > most {
+            return None;
+        }
+        let Some(row) = ledger.subjects.get(id) else {
+            continue;
+        };
+        for (edge, _) in ways_on(ledger, row) {
+            if edge.cap < priority {
+                continue;
+            }
+            for to in [Some(edge.to), edge.gate].into_iter().flatten() {
+                if everywhere(to) {
+                    return None;
+                }
+                let own_nodes = matches!(to, ToKey::OwnNodeTokens(_));
+                if !own_nodes && !sets.insert(to) {
+                    continue;
+                }
+                for member in ledger.set_members(to, row.key) {
+                    let strong = ledger.subjects.get(member);
+                    if strong.is_some_and(|r| r.effective >= priority) && seen.insert(member) {
+                        open.push(member);
+                    }
+                }
+            }
+        }
+    }
+    Some(seen)
+}
+
+/// The set has members in every namespace.
+fn everywhere(to: ToKey) -> bool {
+    match to {
+        ToKey::User(_) | ToKey::Group(_) => false,
+        ToKey::Accounts(s)
+        | ToKey::Identities(s)
+        | ToKey::PodTokens(s)
+        | ToKey::OwnNodeTokens(s)
+        | ToKey::SecretOwners(s)
+        | ToKey::Reaim(s)
+        | ToKey::Account(s, _)
+        | ToKey::Identity(s, _)
+        | ToKey::PodTokensOf(s, _)
+        | ToKey::NodeTokens(s, _)
+        | ToKey::SecretOwnersOf(s, _)
+        | ToKey::ReaimOf(s, _) => s == Sym::STAR,
+    }
+}
+
+/// The edges of a subject, those that a wider grant took the place of included, each with when it was whole.
+fn ways_on<'a>(
+    ledger: &'a Ledger,
+    row: &'a SubjectRow,
+) -> impl Iterator<Item = (EdgeRow, Moment)> + 'a {
+    let ways = &row.since_own;
+    let held = row.edges.iter().copied().zip(ways.edges.iter().copied());
+    // a name that nothing else has any more leads to nobody
+    let without_pods = ledger.settings.without_pods;
+    let row_of = move |edge| edge_row(edge, without_pods, |name| ledger.names.get(name));
+    let narrower = ways
+        .narrower
+        .iter()
+        .filter_map(move |(edge, since, _)| Some((row_of(edge)?, *since)));
+    held.chain(narrower)
+}
+
+/// Since when each subject holds `priority` or more by any way; looking at some alone, which lead to nobody
+/// else, and `without` one of them.
+fn by_ways(
+    ledger: &Ledger,
+    priority: Priority,
+    among: Option<&Dirty<RowId>>,
+    without: Option<RowId>,
+) -> Map<RowId, Reached> {
     let subjects = &ledger.subjects;
     let mut waiting: Map<ToKey, Vec<Wait>> = Map::default();
     let mut listed: Vec<Vec<Wait>> = Vec::new();
@@ -375,23 +535,21 @@ fn by_ways(ledger: &Ledger, priority: Priority, without: Option<RowId>) -> Map<R
     let mut member_of: Map<RowId, Vec<usize>> = Map::default();
     let mut list_of: Map<ToKey, usize> = Map::default();
     let mut queue: BinaryHeap<Reverse<(Moment, Next)>> = BinaryHeap::new();
-    for (id, row) in subjects.iter() {
+    let some = among.into_iter().flatten();
+    let some = some.filter_map(|id| Some((*id, subjects.get(*id)?)));
+    let all = among
+        .is_none()
+        .then(|| subjects.iter())
+        .into_iter()
+        .flatten();
+    for (id, row) in some.chain(all) {
         if row.effective < priority || without == Some(id) {
             continue;
         }
-        let ways = &row.since_own;
-        if let Some(time) = ways.own[priority as usize] {
+        if let Some(time) = row.since_own.own[priority as usize] {
             queue.push(Reverse((time, Next::Subject(id, None))));
         }
-        let held = row.edges.iter().copied().zip(ways.edges.iter().copied());
-        // a name that nothing else has any more leads to nobody
-        let without_pods = ledger.settings.without_pods;
-        let row_of = |edge| edge_row(edge, without_pods, |name| ledger.names.get(name));
-        let narrower = ways
-            .narrower
-            .iter()
-            .filter_map(|(edge, since, _)| Some((row_of(edge)?, *since)));
-        for (edge, since) in held.chain(narrower) {
+        for (edge, since) in ways_on(ledger, row) {
             if edge.cap < priority {
                 continue;
             }
@@ -427,8 +585,7 @@ fn by_ways(ledger: &Ledger, priority: Priority, without: Option<RowId>) -> Map<R
         }
     }
     let pod_sets = waiting.keys().any(|k| matches!(k, ToKey::PodTokens(_)));
-    let lending = pod_sets.then(|| ledger.lending_accounts());
-    let lends = |key| lending.as_ref().is_some_and(|l| l.contains(&key));
+    let lends = |(namespace, account)| pod_sets && ledger.lends_token(namespace, account);
     let mut out: Map<RowId, Reached> = Map::default();
     while let Some(Reverse((time, next))) = queue.pop() {
         let (reached, by) = match next {
@@ -493,7 +650,6 @@ mod tests {
     use crate::object::Resource;
     use crate::risk::Status;
     use std::cell::RefCell;
-    use std::collections::BTreeSet;
 
     const ADMIN: &[&str] = &["* | * | *"];
     const YEAR: i64 = 365 * DAY;
@@ -505,6 +661,90 @@ mod tests {
         fill(&mut stage);
         stage.settle();
         stage
+    }
+
+    /// Subjects that are bound here and there, at any time, to roles of any kind: looking at each namespace
+    /// apart finds the same times as looking at all of them together.
+    #[test]
+    fn namespaces_apart_have_the_times_that_they_have_together() {
+        const ROLES: [(&str, &[&str]); 12] = [
+            ("harmless", &["get | core | configmaps"]),
+            ("deploy", &["create | core | pods"]),
+            ("secrets", &["get,list | core | secrets"]),
+            ("tokens", &["create | core | serviceaccounts/token"]),
+            ("one-token", &["create | core | serviceaccounts/token | a"]),
+            ("mint", &["create | core | secrets"]),
+            ("admin", ADMIN),
+            (
+                "bind",
+                &["bind | rbac.authorization.k8s.io | clusterroles | admin"],
+            ),
+            (
+                "binder",
+                &["create | rbac.authorization.k8s.io | rolebindings"],
+            ),
+            ("everything-but", &["* | core | *"]),
+            (
+                "constrained",
+                &[
+                    "impersonate:serviceaccount | authentication.k8s.io | serviceaccounts",
+                    "impersonate-on:serviceaccount:get | core | secrets",
+                ],
+            ),
+            (
+                "become",
+                &["impersonate | core | groups", "impersonate | core | users"],
+            ),
+        ];
+        let (mut apart, mut together) = (0, 0);
+        for seed in 0..150_u64 {
+            let mut state = seed;
+            let mut roll = |n: u64| {
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
+                ((state >> 33) % n) as usize
+            };
+            let mut s = Stage::new();
+            for (name, rules) in ROLES {
+                s.role(name, rules, &[OLD + roll(50) as i64]);
+            }
+            for i in 0..24 {
+                let place = roll(6);
+                let prefix = if place == 0 {
+                    String::new()
+                } else {
+                    format!("n{place}/")
+                };
+                let role = ROLES[roll(ROLES.len() as u64)].0;
+                let who = ["user:u", "group:g", "sa:n1/a", "sa:n2/default"][roll(4)];
+                s.bind(
+                    &format!("{prefix}b{i}"),
+                    role,
+                    &[who],
+                    &[OLD + roll(40) as i64],
+                );
+            }
+            s.settle();
+            for (_, row) in s.ledger.subjects.iter() {
+                let ledger = &s.ledger;
+                let subject = ledger.subject(row.key);
+                let all = ledger.bindings_of(&subject, row.key);
+                let mut timed: Vec<_> = all.iter().map(|b| (ledger.whole_since(b.0), *b)).collect();
+                timed.sort_by_key(|(time, _)| *time);
+                let whole = ledger.judgement(row.key, false).0;
+                let times =
+                    |some| ledger.first_times_of(&subject, &timed, &whole, &|_| false, some);
+                let some = joined(ledger.catalogue(), &subject, &ledger.held(&subject, &all));
+                apart += usize::from(some.as_ref().is_some_and(BTreeSet::is_empty));
+                together += usize::from(some.as_ref().is_some_and(|s| !s.is_empty()));
+                assert_eq!(times(some), times(None), "{seed}: {subject:?}");
+            }
+        }
+        assert!(
+            apart > 20 && together > 20,
+            "{apart} apart, {together} together"
+        );
     }
 
     #[test]
@@ -710,7 +950,7 @@ mod tests {
             asked.borrow_mut().insert(i);
             whole.clone()
         };
-        first_times(&times, &whole, &|_| false, &at);
+        first_times(&mut FirstTimes::default(), &times, &whole, &|_| false, &at);
         assert_eq!(asked.borrow().len(), 1, "nothing moved between the ends");
     }
 

@@ -1,11 +1,11 @@
 //! Counts for export: one immutable block a namespace, made anew when something in it moved and shared
 //! between snapshots otherwise.
 
-use super::Ledger;
 use super::names::Sym;
-use super::rows::{PodRow, SubjectKey};
-use super::table::{Part, RowId};
+use super::rows::{PodRow, PodShape, SubjectKey};
+use super::table::{Map, Part, RowId};
 use super::watch::WatchState;
+use super::{Dirty, Ledger};
 use crate::object::{Resource, SecretSource};
 use crate::risk::{Priority, RuleId, Status};
 use std::cmp::Reverse;
@@ -147,6 +147,30 @@ pub struct Snapshot {
     pub ruleset: String,
 }
 
+/// What live pods of one shape have in common in their namespace.
+struct Alike {
+    /// Whose API tokens they carry.
+    accounts: Vec<Sym>,
+    /// The strongest of these.
+    strongest: Option<Sym>,
+    /// Its priority and status.
+    level: (Priority, Status),
+    /// Priority of the pods' own account, when they have its token where client libraries look.
+    automount: Option<Priority>,
+    /// They have tokens, and none of an account with rules of its own.
+    needless: bool,
+    /// They receive Secrets by volume, by environment.
+    secrets: [bool; 2],
+}
+
+/// A workload while its pods are counted.
+struct Workload {
+    /// The account that decides.
+    account: Sym,
+    worth: (Priority, Status),
+    pods: u32,
+}
+
 /// Subjects by rule, kept up to date.
 #[derive(Debug)]
 pub(crate) struct RuleCounts(Vec<ByLevel>);
@@ -188,14 +212,16 @@ impl Ledger {
         }
     }
 
-    /// Counts the touched namespaces anew.
+    /// Counts what was touched anew.
     pub(super) fn count_namespaces(&mut self) {
-        let mut touched: Vec<Sym> = std::mem::take(&mut self.dirty.namespaces)
-            .into_iter()
-            .collect();
+        let all = std::mem::take(&mut self.dirty.namespaces);
+        let mut inhabitants = std::mem::take(&mut self.dirty.inhabitants);
+        let mut grants = std::mem::take(&mut self.dirty.grants);
         // a pod's node may carry tokens of other namespaces: pods that can take it follow
         let mut nodes = std::mem::take(&mut self.dirty.nodes);
-        for ns in &touched {
+        inhabitants.extend(&all);
+        grants.extend(&all);
+        for ns in &inhabitants {
             nodes.extend(self.pods.in_namespace(*ns).map(|(.., p)| p.node));
         }
         for node in nodes {
@@ -208,14 +234,14 @@ impl Ledger {
                     .get(*id)
                     .is_some_and(|p| p.live() && p.shape.escape != 0)
                 {
-                    touched.push(self.pods.key(*id).0);
+                    inhabitants.insert(self.pods.key(*id).0);
                 }
             }
         }
+        let mut touched: Vec<Sym> = inhabitants.union(&grants).copied().collect();
         touched.sort_unstable();
-        touched.dedup();
         for ns in touched {
-            let name = self.names.text(ns).clone();
+            let name = self.names.text(ns);
             let there = ns == Sym::EMPTY
                 || self.namespaces.find(Sym::EMPTY, ns).is_some()
                 || self.subjects.in_namespace(ns).next().is_some()
@@ -226,15 +252,23 @@ impl Ledger {
                     .in_namespace(ns)
                     .any(|(_, name, r)| !r.shipped || self.role_is_bound(ns, name));
             if !there {
-                self.blocks.remove(&name);
-                self.escalations.retain(|(of, _), _| *of != name);
+                self.blocks.remove(name);
+                self.escalations.retain(|(of, _), _| **of != *name);
                 continue;
             }
-            let block = self.count(ns);
-            match self.blocks.get(&name) {
+            let known = self.blocks.get(name);
+            let mut block = known.map(|b| (**b).clone()).unwrap_or_default();
+            if known.is_none() || inhabitants.contains(&ns) {
+                self.count_inhabitants(ns, &mut block);
+            }
+            if known.is_none() || grants.contains(&ns) {
+                self.count_grants(ns, &mut block);
+            }
+            match self.blocks.get_mut(name) {
                 Some(known) if **known == block => {}
-                _ => {
-                    self.blocks.insert(name, Arc::new(block));
+                Some(known) => *known = Arc::new(block),
+                None => {
+                    self.blocks.insert(Arc::from(name), Arc::new(block));
                 }
             }
         }
@@ -242,7 +276,38 @@ impl Ledger {
 
     pub(super) fn count(&self, ns: Sym) -> NamespaceBlock {
         let mut block = NamespaceBlock::default();
-        let used = self.used(ns);
+        self.count_inhabitants(ns, &mut block);
+        self.count_grants(ns, &mut block);
+        block
+    }
+
+    /// What is counted in subjects and pods.
+    fn count_inhabitants(&self, ns: Sym, into: &mut NamespaceBlock) {
+        // what is counted in roles and bindings stays
+        let mut block = NamespaceBlock {
+            wildcard_rules: into.wildcard_rules,
+            roles: into.roles,
+            bindings: into.bindings,
+            dangling: into.dangling,
+            ..NamespaceBlock::default()
+        };
+        let mut used: Dirty<Sym> = Dirty::default();
+        let mut workloads: Map<(Sym, Sym), Workload> = Map::default();
+        // replicas are alike, but for the node
+        let mut alike: Map<*const PodShape, Alike> = Map::default();
+        for (_, name, pod) in self.pods.in_namespace(ns).filter(|(.., p)| p.live()) {
+            let alike = alike.entry(Arc::as_ptr(&pod.shape)).or_insert_with(|| {
+                let alike = self.alike(ns, &pod.shape);
+                used.extend(&alike.accounts);
+                if !pod.shape.mirror {
+                    used.insert(pod.shape.account);
+                }
+                alike
+            });
+            self.count_pod(ns, pod, alike, &mut block);
+            self.count_workload(name, pod, alike, &mut workloads);
+        }
+        block.workload_details = self.details(workloads);
         for (id, row) in self.subjects.in_namespace(ns) {
             let kind = kind_index(row.key);
             block.subjects[kind] += 1;
@@ -262,7 +327,7 @@ impl Ledger {
                 | SubjectKey::Account(_, name)) = row.key;
                 block.subject_details.push(SubjectDetail {
                     kind,
-                    name: self.names.text(name).clone(),
+                    name: self.names.shared(name),
                     priority: row.effective,
                     status: row.status,
                     since: row.since,
@@ -272,12 +337,15 @@ impl Ledger {
         block
             .subject_details
             .sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
-        let mut workloads: BTreeMap<(Arc<str>, Arc<str>), WorkloadDetail> = BTreeMap::new();
-        for (_, name, pod) in self.pods.in_namespace(ns).filter(|(.., p)| p.live()) {
-            self.count_pod(ns, pod, &mut block);
-            self.count_workload(ns, name, pod, &mut workloads);
-        }
-        block.workload_details = workloads.into_values().collect();
+        *into = block;
+    }
+
+    /// What is counted in roles and bindings.
+    fn count_grants(&self, ns: Sym, block: &mut NamespaceBlock) {
+        block.wildcard_rules = Default::default();
+        block.roles = Default::default();
+        block.bindings = Default::default();
+        block.dangling = Default::default();
         for (id, name, row) in self.roles.in_namespace(ns) {
             let bound = self.role_is_bound(ns, name);
             if row.shipped && !bound {
@@ -300,103 +368,100 @@ impl Ledger {
             block.dangling[kind][0] += u32::from(role);
             block.dangling[kind][1] += u32::from(account);
         }
-        block
     }
 
-    fn count_pod(&self, ns: Sym, pod: &PodRow, block: &mut NamespaceBlock) {
+    /// What pods of one shape have in common.
+    fn alike(&self, ns: Sym, shape: &PodShape) -> Alike {
+        let accounts = self.tokens_of(ns, shape);
+        let level = |account: Sym| {
+            let id = self.subjects.find(SubjectKey::Account(ns, account))?;
+            self.subjects.get(id).map(|r| (r.effective, r.status))
+        };
+        let levels = accounts.iter().filter_map(|a| Some((*a, level(*a)?)));
+        // of equal accounts the first by name, whatever order pods and Secrets come in
+        let strongest = levels.max_by_key(|(account, (priority, status))| {
+            let name = self.names.text(*account);
+            (*priority, Reverse(*status as u8), Reverse(name))
+        });
+        let at_default = shape.tokens.iter().any(|t| t.accepted && t.at_default_path);
+        let automount = at_default && shape.automount != Some(false);
+        let own = || level(shape.account).map(|l| l.0).unwrap_or_default();
+        let receives = |source| shape.secrets.iter().any(|s| s.source == source);
+        Alike {
+            level: strongest.map(|(_, level)| level).unwrap_or_default(),
+            strongest: strongest.map(|(account, _)| account),
+            automount: automount.then(own),
+            needless: !accounts.is_empty() && accounts.iter().all(|a| !self.has_rules(ns, *a)),
+            secrets: [SecretSource::Volume, SecretSource::Env].map(receives),
+            accounts,
+        }
+    }
+
+    fn count_pod(&self, ns: Sym, pod: &PodRow, alike: &Alike, block: &mut NamespaceBlock) {
         block.pods += 1;
-        let accounts = self.tokens_of(ns, &pod.shape);
-        let (priority, status) = self.pod_level(ns, pod);
+        let (priority, status) = alike.level;
         block.hot_pods[priority as usize][status as usize] += 1;
-        let at_default = pod
-            .shape
-            .tokens
-            .iter()
-            .any(|t| t.accepted && t.at_default_path);
-        if at_default && pod.shape.automount != Some(false) {
-            let own = self
-                .subjects
-                .find(SubjectKey::Account(ns, pod.shape.account));
-            let own = own
-                .and_then(|id| self.subjects.get(id))
-                .map(|r| r.effective);
-            block.automount_pods[own.unwrap_or_default() as usize] += 1;
+        if let Some(own) = alike.automount {
+            block.automount_pods[own as usize] += 1;
         }
-        if !accounts.is_empty() && accounts.iter().all(|a| !self.has_rules(ns, *a)) {
-            block.needless_token_pods += 1;
-        }
+        block.needless_token_pods += u32::from(alike.needless);
         if pod.shape.escape != 0 {
             let (priority, status) = self.node_level(ns, pod);
             block.node_escape_pods[priority as usize][status as usize] += 1;
         }
-        for (i, source) in [SecretSource::Volume, SecretSource::Env]
-            .into_iter()
-            .enumerate()
-        {
-            let receives = pod.shape.secrets.iter().any(|s| s.source == source);
-            block.secret_pods[i] += u32::from(receives);
+        for (count, receives) in block.secret_pods.iter_mut().zip(alike.secrets) {
+            *count += u32::from(receives);
         }
     }
 
     /// Adds a pod to its workload; the workload shows the strongest of its pods' accounts.
     fn count_workload(
         &self,
-        ns: Sym,
         name: Sym,
         pod: &PodRow,
-        workloads: &mut BTreeMap<(Arc<str>, Arc<str>), WorkloadDetail>,
+        alike: &Alike,
+        workloads: &mut Map<(Sym, Sym), Workload>,
     ) {
-        let accounts = self
-            .tokens_of(ns, &pod.shape)
-            .into_iter()
-            .filter_map(|account| {
-                let id = self.subjects.find(SubjectKey::Account(ns, account))?;
-                let row = self.subjects.get(id)?;
-                Some((account, row.effective, row.status))
-            });
-        // of equal accounts the first by name, whatever order pods and Secrets come in
-        let strongest = accounts.max_by_key(|(account, priority, status)| {
-            let name = self.names.text(*account).clone();
-            (*priority, Reverse(*status as u8), Reverse(name))
-        });
-        let Some((account, priority, status)) = strongest else {
+        let worth = alike.level;
+        let Some(account) = alike.strongest else {
             return;
         };
-        if !self.policy.detail.contains(&priority) {
+        if !self.policy.detail.contains(&worth.0) {
             return;
         }
-        let text = |sym: Sym| self.names.text(sym).clone();
-        let (kind, owner) = match pod.shape.workload {
-            Some((kind, owner)) => (text(kind), text(owner)),
-            None => (Arc::from("Pod"), text(name)),
-        };
-        let detail = workloads
-            .entry((kind.clone(), owner.clone()))
-            .or_insert_with(|| WorkloadDetail {
-                kind,
-                name: owner,
-                account: text(account),
-                priority,
-                status,
-                pods: 0,
-            });
-        detail.pods += 1;
-        let before = (detail.priority, detail.status);
-        let account_first = before == (priority, status) && text(account) < detail.account;
-        if account_first || worse(before, (priority, status)) != before {
-            (detail.account, detail.priority, detail.status) = (text(account), priority, status);
+        let alone = || (self.names.get("Pod").unwrap_or(Sym::STAR), name);
+        let of = pod.shape.workload.unwrap_or_else(alone);
+        let workload = workloads.entry(of).or_insert(Workload {
+            account,
+            worth,
+            pods: 0,
+        });
+        workload.pods += 1;
+        let before = workload.worth;
+        let first = || self.names.text(account) < self.names.text(workload.account);
+        if (before == worth && first()) || worse(before, worth) != before {
+            (workload.account, workload.worth) = (account, worth);
         }
     }
 
-    /// Accounts that a live pod of the namespace runs as, or carries a token of.
-    fn used(&self, namespace: Sym) -> BTreeSet<Sym> {
-        let mut out = BTreeSet::new();
-        for (.., pod) in self.pods.in_namespace(namespace).filter(|(.., p)| p.live()) {
-            if !pod.shape.mirror {
-                out.insert(pod.shape.account);
-            }
-            out.extend(self.tokens_of(namespace, &pod.shape));
-        }
+    /// The workloads of a namespace, by kind and name.
+    fn details(&self, workloads: Map<(Sym, Sym), Workload>) -> Vec<WorkloadDetail> {
+        let text = |sym: Sym| self.names.shared(sym);
+        let mut out: Vec<WorkloadDetail> = workloads
+            .into_iter()
+            .map(|((kind, name), workload)| WorkloadDetail {
+                kind: match kind {
+                    Sym::STAR => Arc::from("Pod"),
+                    kind => text(kind),
+                },
+                name: text(name),
+                account: text(workload.account),
+                priority: workload.worth.0,
+                status: workload.worth.1,
+                pods: workload.pods,
+            })
+            .collect();
+        out.sort_by(|a, b| (&a.kind, &a.name).cmp(&(&b.kind, &b.name)));
         out
     }
 
@@ -553,8 +618,8 @@ impl Ledger {
             .into_iter()
             .any(|version| {
                 crate::rbac::shipped_roles(version).iter().any(|r| {
-                    *r.meta.name == **name
-                        && *r.meta.namespace == **namespace
+                    r.meta.name == name
+                        && r.meta.namespace == namespace
                         && same_rules(&r.rules, &row.rules.unpack())
                 })
             })
@@ -656,7 +721,7 @@ impl Ledger {
                 .watched()
                 .map(|r| {
                     let watch = self.watches[r as usize].clone();
-                    (r, watch, self.count_of(r), self.without_history(r))
+                    (r, watch, self.count_of(r), self.without_history[r as usize])
                 })
                 .collect(),
             ruleset: self.policy.catalogue.ruleset.clone(),
@@ -686,29 +751,6 @@ impl Ledger {
             .iter()
             .filter(|(_, ns, _, r)| of(*ns) && !r.shipped)
             .count()
-    }
-
-    /// Roles or bindings whose managedFields do not tell when they changed (contract §5).
-    fn without_history(&self, resource: Resource) -> u64 {
-        let cluster = matches!(
-            resource,
-            Resource::ClusterRoles | Resource::ClusterRoleBindings
-        );
-        let here = |ns: Sym| (ns == Sym::EMPTY) == cluster;
-        let n = match resource {
-            Resource::ClusterRoles | Resource::Roles => self
-                .roles
-                .iter()
-                .filter(|(_, ns, _, r)| here(*ns) && !r.shipped && r.times.without_history)
-                .count(),
-            Resource::ClusterRoleBindings | Resource::RoleBindings => self
-                .bindings
-                .iter()
-                .filter(|(_, ns, _, r)| here(*ns) && r.times.without_history)
-                .count(),
-            _ => 0,
-        };
-        n as u64
     }
 }
 

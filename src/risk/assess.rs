@@ -10,7 +10,7 @@ use super::priority::Priority;
 use super::special;
 use crate::object::{PolicyRule, Subject};
 use crate::rbac::{Bits, Mode, Names, PermId, Reach, ServerVersion, Vocabulary};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Where a grant holds.
@@ -73,7 +73,7 @@ pub struct Held<'a> {
     /// The roleRef's kind is ClusterRole.
     pub cluster_role: bool,
     /// Name of the role.
-    pub role: Arc<str>,
+    pub role: &'a str,
     /// The role's answers; `None` when there is no such role.
     pub reaches: Option<&'a Reaches>,
     /// It has an aggregationRule (or is admin, edit or view, which always have one).
@@ -252,6 +252,14 @@ impl Assessment {
                 .any(|o| same(o) && o.priority >= f.priority)
         };
         self.findings.iter().all(known) && self.edges.iter().all(|e| other.leads(e))
+    }
+
+    /// What of it is at some scopes.
+    #[must_use]
+    pub fn at(mut self, scopes: &dyn Fn(&Scope) -> bool) -> Assessment {
+        self.findings.retain(|f| scopes(&f.scope));
+        self.edges.retain(|e| scopes(&e.scope));
+        self
     }
 
     /// The same findings and edges, whatever they rest on.
@@ -550,6 +558,45 @@ pub fn assess(
     );
     special::everyone(catalogue, subject, held, context, &mut hits);
     finish(catalogue, hits, edges, explain)
+}
+
+/// The namespaces that hang together with others in what a subject holds; `None` when all may. What it holds in
+/// each other one is settled by the bindings there and the cluster-wide ones, so that it may be judged there by
+/// itself; also with fewer bindings, as less never joins what more leaves apart.
+pub fn joined(
+    catalogue: &Catalogue,
+    subject: &Subject,
+    held: &[Held<'_>],
+) -> Option<BTreeSet<Arc<str>>> {
+    let p = &catalogue.perms;
+    let views = views(catalogue, held);
+    let (cluster, namespaces) = views.split_first()?;
+    // what `across_scopes` joins, and the halves of `escalate` that look at bindings elsewhere
+    let joins = [
+        p.impersonate_groups,
+        p.create_pv,
+        p.escalate_cr,
+        p.escalate_r,
+    ];
+    let masters = matches!(subject, Subject::Group { name } if name == crate::rbac::MASTERS);
+    if masters || joins.iter().any(|perm| cluster.names(*perm).any()) {
+        return None;
+    }
+    // constrained impersonation: the identity may lie in one namespace, what is done with it in another
+    let grants = |v: &View| v.on.iter().flat_map(|on| on.iter()).any(|r| !r.is_empty());
+    let half = |v: &View| grants(v) || super::constrained::takes_identities(catalogue, v);
+    if half(cluster) {
+        return None;
+    }
+    let joined = namespaces.iter().filter(|v| half(v));
+    Some(
+        joined
+            .filter_map(|v| match &v.scope {
+                Scope::Namespace(ns) => Some(ns.clone()),
+                Scope::Cluster => None,
+            })
+            .collect(),
+    )
 }
 
 fn finish(

@@ -16,6 +16,13 @@ struct Run<'a> {
     rule: RuleId,
 }
 
+/// Some identity may be taken at this scope.
+pub(super) fn takes_identities(catalogue: &Catalogue, view: &View) -> bool {
+    let p = &catalogue.perms;
+    let identities = [p.as_users, p.as_groups, p.as_sa, p.as_node, p.as_own_node];
+    identities.iter().any(|i| view.names(*i).any())
+}
+
 /// The findings and edges of this rule.
 pub(super) fn hits(
     catalogue: &Catalogue,
@@ -27,11 +34,7 @@ pub(super) fn hits(
     edges: &mut Vec<Edge>,
 ) {
     let p = &catalogue.perms;
-    let identities = [p.as_users, p.as_groups, p.as_sa, p.as_node, p.as_own_node];
-    if !views
-        .iter()
-        .any(|v| identities.iter().any(|i| v.names(*i).any()))
-    {
+    if !views.iter().any(|v| takes_identities(catalogue, v)) {
         return;
     }
     let Some(rule) = catalogue.special(Special::ImpersonateConstrained) else {

@@ -14,7 +14,9 @@ mod rules;
 mod special;
 
 pub use acceptance::{Acceptance, AcceptedFinding};
-pub use assess::{Assessment, Context, Edge, Finding, Held, Holdings, Reaches, Scope, To, assess};
+pub use assess::{
+    Assessment, Context, Edge, Finding, Held, Holdings, Reaches, Scope, To, assess, joined,
+};
 pub use builtin::{Pair, builtin_pairs};
 pub use catalogue::{Atom, Catalogue, Levels, NameMode, Rule, RuleId, Special};
 pub use pods::{audience_accepted, secret_may_be_token_of};

@@ -287,8 +287,8 @@ fn escalate(out: &mut Out<'_>, held: &[Held<'_>], context: &dyn Context) {
                         .any(|n| create.has(n) || context.cluster_role_exists(n));
                 for h in held.iter().filter(|h| h.cluster_role) {
                     let own = match h.reaches {
-                        Some(_) => rewrite.has(&h.role) || (h.aggregated && feeds),
-                        None => make_any || (rewrite.has(&h.role) && create.has(&h.role)),
+                        Some(_) => rewrite.has(h.role) || (h.aggregated && feeds),
+                        None => make_any || (rewrite.has(h.role) && create.has(h.role)),
                     };
                     if own {
                         best = best.max(place(out, h));
@@ -311,8 +311,8 @@ fn escalate(out: &mut Out<'_>, held: &[Held<'_>], context: &dyn Context) {
                 (_, None) => false,
             };
             let own = match h.reaches {
-                Some(_) => rewrite.has(&h.role),
-                None => make_any || (rewrite.has(&h.role) && create.has(&h.role)),
+                Some(_) => rewrite.has(h.role),
+                None => make_any || (rewrite.has(h.role) && create.has(h.role)),
             };
             if here && own {
                 best = best.max(place(out, h));
@@ -661,7 +661,7 @@ pub(super) fn everyone(
             continue;
         };
         let role = context
-            .role_priority(h.cluster_role, &h.role, &scope)
+            .role_priority(h.cluster_role, h.role, &scope)
             .unwrap_or_default();
         let priority = match special {
             Special::Anonymous | Special::Authenticated if role >= Priority::Medium => {

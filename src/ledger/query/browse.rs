@@ -346,7 +346,7 @@ impl Ledger {
         };
         // pods of one template and namespace have one level
         let mut levels: Map<(Sym, *const PodShape), (Priority, Status)> = Map::default();
-        let text = |sym: Sym| &**self.names.text(sym);
+        let text = |sym: Sym| self.names.text(sym);
         let mut found = Vec::new();
         for (id, ns, name, row) in self.pods.iter() {
             let shape = &row.shape;
@@ -447,7 +447,7 @@ impl Ledger {
             (rank, (ns, name, kind, group))
         });
         let text = |sym: Sym| self.names.text(sym);
-        let named = |g: &(Sym, Sym, &str, Group)| (text(g.0).clone(), text(g.1).clone());
+        let named = |g: &(Sym, Sym, &str, Group)| (text(g.0), text(g.1));
         cut(ranked.collect(), slice, |a, b| {
             named(a).cmp(&named(b)).then_with(|| a.2.cmp(b.2))
         })
@@ -513,7 +513,7 @@ impl Ledger {
                 _ => "RoleBinding",
             };
             let names = |key: Option<SubjectKey>| key.is_some_and(|k| row.subjects.contains(&k));
-            let role = |wanted: &String| **self.names.text(row.role) == **wanted;
+            let role = |wanted: &String| *self.names.text(row.role) == **wanted;
             let dangling = |wanted: bool| {
                 let (role, account) = self.dangling(id);
                 wanted == (role || account)

@@ -138,7 +138,7 @@ impl Ledger {
         // by whom a binding names: where, and by which binding
         let mut granted: Map<SubjectKey, BTreeMap<&str, RowId>> = Map::default();
         for (binding, home, _, row) in self.bindings.iter() {
-            let home = &**self.names.text(home);
+            let home = self.names.text(home);
             let here = home.is_empty() || home == place || anywhere;
             if !here || asker.allows(binding, attributes) != Some(true) {
                 continue;
@@ -229,7 +229,7 @@ impl Ledger {
                 .and_then(|id| self.subjects.get(id));
             for binding in row.map(|r| r.bindings.as_slice()).unwrap_or_default() {
                 let home = self.names.text(self.bindings.key(*binding).0);
-                if !home.is_empty() && **home != *namespace {
+                if !home.is_empty() && *home != *namespace {
                     continue;
                 }
                 let Some(allowed) = asker.allows(*binding, &question.attributes) else {

@@ -168,7 +168,7 @@ impl Ledger {
         let namespace = self.names.text(self.bindings.key(binding).0);
         let grants = |rule: &PolicyRule| {
             let one = Reaches::of(vocabulary, std::slice::from_ref(rule));
-            let here = |reach: &Reach| match &**namespace {
+            let here = |reach: &Reach| match namespace {
                 "" => reach.clone(),
                 ns => vocabulary.through_role_binding(reach, ns),
             };
@@ -239,12 +239,11 @@ impl Ledger {
         let Some(target) = self.subjects.get(id) else {
             return out;
         };
-        let lending = self.lending_accounts();
         let mut sets = HashSet::new();
         graph::keys_of(
             target.key,
             target.exists,
-            |account| lending.contains(&account),
+            |(namespace, account)| self.lends_token(namespace, account),
             |set| {
                 sets.insert(set);
             },

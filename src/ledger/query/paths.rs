@@ -62,10 +62,7 @@ impl Ledger {
             ToKey::Identities(s) => account(s, &|_, _, _, _| true),
             ToKey::Account(s, n) => account(s, &|_, _, name, exists| exists && name == n),
             ToKey::Identity(s, n) => account(s, &|_, _, name, _| name == n),
-            ToKey::PodTokens(s) => {
-                let lending = self.lending_accounts();
-                account(s, &|_, ns, name, _| lending.contains(&(ns, name)))
-            }
+            ToKey::PodTokens(s) => account(s, &|_, ns, name, _| self.lends_token(ns, name)),
             ToKey::User(n) => self
                 .subjects
                 .find(SubjectKey::User(n))

@@ -244,7 +244,7 @@ impl<'a> Less<'a> {
                     SubjectKey::Group(group) => {
                         let group = self.ledger.names.text(*group);
                         let has = implicit_groups(&self.ledger.subject(key));
-                        has.iter().any(|g| **g == **group)
+                        has.iter().any(|g| **g == *group)
                     }
                     _ => false,
                 }
@@ -258,7 +258,7 @@ impl<'a> Less<'a> {
         };
         let stays = match row.key {
             SubjectKey::Account(..) => row.exists,
-            SubjectKey::Group(name) => **self.ledger.names.text(name) == *MASTERS,
+            SubjectKey::Group(name) => *self.ledger.names.text(name) == *MASTERS,
             SubjectKey::User(_) => false,
         };
         let gone = |b: &RowId| self.removed.contains(&(*b, row.key));

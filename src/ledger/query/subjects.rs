@@ -211,7 +211,7 @@ impl Ledger {
         for (binding, _) in bindings {
             let (namespace, _) = self.bindings.key(*binding);
             let here =
-                namespace == Sym::EMPTY || **self.names.text(namespace) == *finding.scope.as_str();
+                namespace == Sym::EMPTY || *self.names.text(namespace) == *finding.scope.as_str();
             let Some(role) = self.role_of(*binding).and_then(|id| self.roles.get(id)) else {
                 continue;
             };
