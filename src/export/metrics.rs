@@ -16,8 +16,8 @@ use prometheus_client::metrics::{
 };
 use prometheus_client::registry::Registry;
 use sha2::{Digest, Sha256};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Type of a family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -316,10 +316,21 @@ pub struct Work {
     pub selfcheck_differences: AtomicU64,
     /// When it ran, Unix seconds; 0 before the first.
     pub selfcheck_last_run: AtomicU64,
-    /// The last attempt to load the configuration succeeded.
-    pub configured: AtomicBool,
     /// When the configuration in force was loaded, Unix seconds.
     pub configured_at: AtomicU64,
+    /// The newest configuration, where it could not be used: then an older one is in force.
+    refused: Mutex<Option<Refused>>,
+    /// Files that the flags name, for people to find them; set once.
+    pub config_files: OnceLock<Vec<String>>,
+}
+
+/// A configuration that could not be used.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    /// When it was read, Unix seconds.
+    pub at: i64,
+    /// What is wrong with it.
+    pub faults: Vec<String>,
 }
 
 impl Default for Work {
@@ -330,8 +341,9 @@ impl Default for Work {
             evaluation: Histogram::new(buckets),
             selfcheck_differences: AtomicU64::new(0),
             selfcheck_last_run: AtomicU64::new(0),
-            configured: AtomicBool::new(true),
             configured_at: AtomicU64::new(0),
+            refused: Mutex::default(),
+            config_files: OnceLock::new(),
         }
     }
 }
@@ -339,9 +351,20 @@ impl Default for Work {
 impl Work {
     /// A configuration has come into force.
     pub fn reconfigured(&self, now: i64) {
-        self.configured.store(true, Ordering::Relaxed);
+        self.refuse(None);
         let now = u64::try_from(now).unwrap_or_default();
         self.configured_at.store(now, Ordering::Relaxed);
+    }
+
+    /// A new configuration is not used.
+    pub fn refuse(&self, refused: Option<Refused>) {
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = refused;
+    }
+
+    /// Why the newest configuration is not in force, if it is not.
+    pub fn refused(&self) -> Option<Refused> {
+        let refused = self.refused.lock();
+        refused.unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -367,7 +390,7 @@ const LONGEST: usize = 256;
 
 /// A longer value is cut and ends in `~` and eight hex digits of its SHA-256: names of users and groups
 /// are free text.
-fn bounded(value: &str) -> std::borrow::Cow<'_, str> {
+pub(super) fn bounded(value: &str) -> std::borrow::Cow<'_, str> {
     if value.len() <= LONGEST {
         return value.into();
     }
@@ -850,7 +873,7 @@ impl Collector for HealthCollector {
         family(e, &SELFCHECK_LAST_RUN, |s| {
             s.put(&[], of(&self.work.selfcheck_last_run))
         })?;
-        let configured = self.work.configured.load(Ordering::Relaxed);
+        let configured = self.work.refused().is_none();
         family(e, &CONFIG_SUCCESSFUL, |s| s.put(&[], u64::from(configured)))?;
         family(e, &CONFIG_SUCCESS_TIME, |s| {
             s.put(&[], of(&self.work.configured_at))

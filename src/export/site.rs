@@ -144,6 +144,7 @@ impl Pages {
             version: &self.version,
             telemetry_path: &self.telemetry_path,
             snapshot,
+            work: &self.shared.work,
             now: clock::now(),
         };
         page::answer(&site, &self.ledger(), ask)

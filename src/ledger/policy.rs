@@ -34,6 +34,11 @@ impl From<Arc<Catalogue>> for Policy {
 }
 
 impl Ledger {
+    /// What somebody answers for, as configured, expired entries too.
+    pub fn acceptances(&self) -> &[Acceptance] {
+        &self.policy.accepted
+    }
+
     /// Another configuration. The next [`Ledger::settle`] judges by it; rows, watches, counters and
     /// times stay, and what rises by it is no escalation (contract §5). Roles are compiled again only
     /// when the rules differ.

@@ -4,7 +4,7 @@ use super::{Exit, Failure, config, world};
 use crate::cli::{ConfigArgs, Detail, ServeArgs, SourceArgs};
 use crate::clock;
 use crate::export::http::{self, Limits, ListenAddress, Listener};
-use crate::export::metrics::Work;
+use crate::export::metrics::{Refused, Work};
 use crate::export::site::{Pages, Shared};
 use crate::ledger::{Change, Policy, SelfCheck, Snapshot, WatchEvent};
 use crate::object::Resource;
@@ -94,6 +94,10 @@ async fn serve(source: &SourceArgs, args: ServeArgs) -> Result<Exit, Failure> {
     shared.work.reconfigured(clock::now());
     let (policies, decided) = mpsc::channel(1);
     let files = source.config.clone();
+    let named = files.file.iter().chain(&files.templates);
+    let named = named.map(|path| path.to_string_lossy().into_owned());
+    // nothing else sets it
+    let _ = shared.work.config_files.set(named.collect());
     tokio::spawn(follow_config(
         files,
         reading,
@@ -411,7 +415,6 @@ async fn follow_config(
                 }
             }
             Err(faults) => {
-                work.configured.store(false, Ordering::Relaxed);
                 for fault in &faults {
                     tracing::error!(fault, "configuration");
                 }
@@ -419,6 +422,8 @@ async fn follow_config(
                     faults = faults.len(),
                     "the new configuration is not used; the old one stays in force"
                 );
+                let at = clock::now();
+                work.refuse(Some(Refused { at, faults }));
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The page as a browser reads it: every page that links lead to, on the demo and on a cluster of hostile
 //! names.
 
-use crate::command::{Answer, Server, demo};
+use crate::command::{Answer, Input, Server, demo};
 use html5gum::{Token, Tokenizer};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
@@ -204,6 +204,96 @@ fn hostile_names_break_no_page() {
         assert_eq!(answer.status, status, "{path}");
         read(&path, text(&answer));
     }
+}
+
+/// A label holds 256 bytes of a name; the link of an alert has no more.
+#[test]
+fn the_link_of_an_alert_finds_a_subject_whose_name_was_cut() {
+    let bind = |i: usize, user: &str| {
+        serde_json::json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": format!("admin-{i}"), "creationTimestamp": "2026-01-01T00:00:00Z"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
+        })
+        .to_string()
+    };
+    let long = "oidc:https://issuer.example/straße/".repeat(20);
+    let users = [
+        format!("{long}one"),
+        format!("{long}two"),
+        "short~0123abcd".to_owned(),
+    ];
+    let documents = users.iter().enumerate().map(|(i, user)| bind(i, user));
+    let input = Input::new(&documents.collect::<Vec<_>>().join("\n---\n"));
+    let server = Server::start(&input.path);
+    let (_, metrics) = server.get("/metrics");
+    let family = "rbac_risky_subject_since_timestamp_seconds{";
+    let labels: Vec<&str> = metrics
+        .lines()
+        .filter(|line| line.starts_with(family))
+        .filter_map(|line| line.split("name=\"").nth(1)?.split('"').next())
+        .filter(|name| name.contains('~'))
+        .collect();
+    assert_eq!(labels.len(), 3, "{metrics}");
+    let mut found = BTreeSet::new();
+    for label in labels {
+        assert!(label.len() <= 256);
+        let encoded: String = label.bytes().map(|b| format!("%{b:02X}")).collect();
+        let path = format!("/subject?kind=User&namespace=&name={encoded}");
+        let answer = server.ask("GET", &path, "");
+        assert_eq!(answer.status, 200, "{label}");
+        let page = read(&path, text(&answer)).text;
+        let user = users.iter().find(|u| page.contains(&format!("user:{u}")));
+        found.insert(user.unwrap());
+        assert!(page.contains("kubectl delete clusterrolebinding admin-"));
+    }
+    assert_eq!(found.len(), 3);
+    let other = "/subject?kind=User&namespace=&name=oidc%3Ahttps~0123abcd";
+    assert_eq!(server.ask("GET", other, "").status, 404);
+}
+
+/// The overview says which configuration is in force, and why a newer one is not.
+#[test]
+fn the_overview_tells_the_configuration_in_force() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = directory.path().join("config.yaml");
+    let entry = |id: &str, expires: &str| {
+        format!(
+            "- {{id: {id}, subject: 'sa:kube-system/tiller', findings: [wildcard-admin@*], priority: critical, \
+             reason: 'Helm 2 <b>until</b> June', owner: platform@example, expires: {expires}}}\n"
+        )
+    };
+    let accepted = entry("tiller", "2099-06-30") + &entry("before", "2020-01-31");
+    std::fs::write(&config, format!("accepted:\n{accepted}")).unwrap();
+    let name = config.to_str().unwrap();
+    let server = Server::with(Path::new(demo()), &["--config.file", name]);
+    let overview = || read("/", text(&server.ask("GET", "/", ""))).text;
+    let page = overview();
+    for part in [
+        name,
+        "2, 1 of them ended",
+        "2099-06-30",
+        "2020-01-31 ended",
+        "platform@example",
+        "Helm 2 <b>until</b> June",
+    ] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    let (ended, next) = (page.find("2020-01-31"), page.find("2099-06-30"));
+    assert!(ended < next, "{page}");
+    assert!(!page.contains("refused"), "{page}");
+    let most = std::time::Duration::from_secs(20);
+    std::fs::write(&config, "acepted: []\nrules: 7\n").unwrap();
+    server.until(most, |_| overview().contains("configuration is refused"));
+    let page = overview();
+    for part in ["config.yaml:1", "did you mean \"accepted\"?", "2099-06-30"] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    std::fs::write(&config, "accepted: []\n").unwrap();
+    server.until(most, |_| !overview().contains("refused"));
+    assert!(!overview().contains("2099-06-30"));
 }
 
 /// From the alert's link to the binding to remove: none of the two clicks that are allowed is needed.

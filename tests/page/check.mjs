@@ -107,7 +107,7 @@ const browser = await puppeteer.launch({
   // root in a container has neither a sandbox nor much shared memory
   args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"],
   timeout: 60_000,
-  protocolTimeout: 60_000,
+  protocolTimeout: 120_000,
 });
 let looked = 0, heaviest = [0, ""];
 try {
@@ -131,11 +131,11 @@ try {
     mkdirSync(pictures, { recursive: true });
     for (const [name, path, ...view] of [
       ["overview", "", "light", 1280, 1000],
-      ["overview-dark", "", "dark", 1280, 1000],
+      ["dark", "", "dark", 1280, 1000],
       ["subjects", "subjects?priority=critical&status=open", "light", 1280, 800],
       ["subject", subject, "light", 1280, 1000],
       ["pods", "pods", "light", 1280, 800],
-      ["subject-phone", subject, "light", 360, 740],
+      ["phone", subject, "light", 360, 740],
     ]) await look(browser, ordinary, path, view, `${pictures}/${name}.png`);
   }
 } finally {

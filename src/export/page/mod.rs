@@ -8,6 +8,7 @@ mod subject;
 mod subjects;
 
 use super::http::{Ask, Reply};
+use super::metrics::Work;
 use super::negotiate::{accepts_gzip, gzip};
 use super::params::Fault;
 use super::report::printable;
@@ -22,7 +23,7 @@ use std::sync::LazyLock;
 
 /// Rows of a list when none is asked for, and at most: a page stays below 100 kB.
 const LIMIT: usize = 50;
-const MOST: usize = 200;
+const MOST: usize = 100;
 
 static STYLE: &str = include_str!("style.css");
 
@@ -44,6 +45,8 @@ pub(super) struct Site<'a> {
     pub(super) telemetry_path: &'a str,
     /// What is exported.
     pub(super) snapshot: &'a Snapshot,
+    /// What it observes of its own work.
+    pub(super) work: &'a Work,
     /// Unix seconds.
     pub(super) now: i64,
 }
@@ -232,7 +235,8 @@ fn scope(scope: &str) -> Markup {
     html! { @if scope == "*" { "cluster-wide" } @else { "in " (name(scope)) } }
 }
 
-/// What `namespace` means in a form: an empty field is none, so `-` stands for what lies in none.
+/// What `namespace` means in a form: an empty field is none, so `-` stands for what lies in none. No
+/// namespace is called that: names of namespaces begin and end with a letter or a digit.
 fn namespace(text: Option<String>) -> Option<String> {
     text.map(|text| if text == "-" { String::new() } else { text })
 }

@@ -1,19 +1,20 @@
 //! `/`: who is dangerous, where, through what, and whether all of it was seen.
 
 use super::{
-    LIMIT, MOST, Page, Site, Text, age, badge, faults, link, name, namespace_name, namespace_value,
-    pager, rule, subjects, table,
+    LIMIT, MOST, Page, Site, Text, age, badge, faults, link, moment, name, namespace_name,
+    namespace_value, pager, rule, subjects, table, who,
 };
 use crate::export::params::Params;
 use crate::export::report::{problem_line, problems};
 use crate::ledger::{
     ByLevel, Filter, Ledger, Listed, NamespaceBlock, Order, Problem, Slice, SubjectFilter,
 };
-use crate::risk::{Priority, Status};
+use crate::risk::{Acceptance, Priority, Status};
 use maud::{Markup, html};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Rows of a table of the overview; each has a page of its own for the rest.
 const TOP: usize = 12;
@@ -106,6 +107,10 @@ pub(super) fn page(site: &Site<'_>, ledger: &Ledger, query: &str) -> Page {
                 h2 { "Configuration in force" }
                 (configuration(site, ledger))
             }
+        }
+        @if !ledger.acceptances().is_empty() {
+            h2 #accepted { "Accepted risks" }
+            (acceptances(ledger, site.now))
         }
     };
     Page {
@@ -283,6 +288,10 @@ fn watches(site: &Site<'_>) -> Markup {
 
 fn configuration(site: &Site<'_>, ledger: &Ledger) -> Markup {
     let privileged = &ledger.catalogue().privileged_namespaces;
+    let files = site.work.config_files.get().map_or(&[][..], |f| f);
+    let since = site.work.configured_at.load(Ordering::Relaxed);
+    let accepted = ledger.acceptances();
+    let ended = accepted.iter().filter(|a| a.expires <= site.now).count();
     html! {
         dl {
             dt { "Judged as" } dd { "Kubernetes " (ledger.version().to_string()) }
@@ -290,6 +299,60 @@ fn configuration(site: &Site<'_>, ledger: &Ledger) -> Markup {
             dt { "Privileged namespaces" }
             dd { @for (i, ns) in privileged.iter().enumerate() { @if i > 0 { ", " } (name(ns)) } }
             dt { "Version" } dd { (site.version) }
+            dt { "Configuration" }
+            dd {
+                @for (i, file) in files.iter().enumerate() { @if i > 0 { ", " } (name(file)) }
+                @if files.is_empty() { "no file is given: the shipped rules, nothing accepted" }
+            }
+            dt { "In force since" } dd { (moment(i64::try_from(since).ok(), site.now)) }
+            dt { "Accepted risks" }
+            dd {
+                @if accepted.is_empty() { "none" }
+                @else {
+                    a href="#accepted" { (accepted.len()) }
+                    @if ended > 0 { ", " (ended) " of them ended" }
+                }
+            }
         }
+        @if let Some(refused) = site.work.refused() {
+            div.warning role="alert" {
+                h3 { "The newest configuration is refused" }
+                p { "Read " (moment(Some(refused.at), site.now)) "; the one above stays in force." }
+                ul {
+                    @for fault in refused.faults.iter().take(TOP) { li { (Text(fault)) } }
+                    @if refused.faults.len() > TOP { li { (refused.faults.len() - TOP) " more in the log" } }
+                }
+            }
+        }
+    }
+}
+
+/// What somebody answers for, the next to end first.
+fn acceptances(ledger: &Ledger, now: i64) -> Markup {
+    let mut all: Vec<&Acceptance> = ledger.acceptances().iter().collect();
+    all.sort_by_key(|entry| (entry.expires, &entry.id));
+    let head = html! {
+        th scope="col" { "Last day" } th scope="col" { "Entry" } th scope="col" { "Subject" } th scope="col" { "Up to" }
+        th scope="col" { "Owner" } th.wide scope="col" { "Reason" }
+    };
+    let body = html! {
+        @for entry in all.iter().take(LIMIT) {
+            tr {
+                td.nowrap {
+                    // an entry ends with its last day
+                    @if let Ok(last) = jiff::Timestamp::from_second(entry.expires - 1) { (last.strftime("%Y-%m-%d")) }
+                    @if entry.expires <= now { " " strong { "ended" } }
+                }
+                th scope="row" { (name(&entry.id)) }
+                td { (who(&entry.subject)) }
+                td { (badge(entry.priority)) }
+                td { (Text(&entry.owner)) }
+                td.wide { (Text(&entry.reason)) }
+            }
+        }
+    };
+    html! {
+        (table("acceptances", "What somebody answers for; what has ended covers nothing", &head, &body))
+        @if all.len() > LIMIT { p.soft { (all.len() - LIMIT) " more in the configuration" } }
     }
 }

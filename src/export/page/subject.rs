@@ -7,11 +7,12 @@ use super::{
 use crate::export::acceptance::acceptance_entry;
 use crate::export::api::SUBJECT_KINDS;
 use crate::export::kubectl::commands;
+use crate::export::metrics::bounded;
 use crate::export::params::Params;
 use crate::export::report::subject_of;
 use crate::export::sentence::sentence;
 use crate::ledger::{Evidence, ExplainedFinding, Explanation, Grant, Ledger, SubjectView};
-use crate::object::PolicyRule;
+use crate::object::{PolicyRule, Subject};
 use crate::risk::Priority;
 use maud::{Markup, html};
 
@@ -24,7 +25,10 @@ pub(super) fn page(ledger: &Ledger, now: i64, query: &str) -> Page {
     let subject = kind
         .zip(called.as_ref())
         .and_then(|(kind, called)| subject_of(kind, &namespace, called));
-    let explanation = subject.as_ref().and_then(|s| ledger.explanation(s));
+    let explanation = subject.and_then(|subject| {
+        let found = ledger.explanation(&subject);
+        found.or_else(|| ledger.explanation(&behind_label(ledger, &subject)?))
+    });
     let Some(explanation) = explanation else {
         return Page {
             status: if wrong.is_empty() { 404 } else { 400 },
@@ -90,6 +94,21 @@ pub(super) fn page(ledger: &Ledger, now: i64, query: &str) -> Page {
     }
 }
 
+/// The subject whose name is too long for a label, and is in an alert's link as the label has it.
+fn behind_label(ledger: &Ledger, label: &Subject) -> Option<Subject> {
+    let (kind, namespace, cut) = parts(label);
+    // what is cut ends in a tilde and eight digits of a hash
+    let (beginning, hash) = cut.rsplit_once('~')?;
+    let is_hash = hash.len() == 8 && hash.bytes().all(|b| b.is_ascii_hexdigit());
+    if !is_hash {
+        return None;
+    }
+    ledger.subjects().into_iter().find(|subject| {
+        let (k, n, called) = parts(subject);
+        (k, n) == (kind, namespace) && called.starts_with(beginning) && bounded(called) == cut
+    })
+}
+
 /// A segment of a path.
 fn segment(text: &str) -> String {
     percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
@@ -113,11 +132,16 @@ fn cut(view: &SubjectView) -> Markup {
                         @if i > 0 { ", and " }
                         strong { (Text(&entry.subject.written())) } " from " (binding(&entry.grant))
                         @if let Some(origin) = &entry.origin { " " span.soft { "(" (Text(&format!("{}:{}", origin.file, origin.line))) ")" } }
+                        @if entry.entries == 1 { ", its only subject" }
                     }
                     ", and it falls below " (view.priority.as_str()) "."
                     @if !view.cut.exact { " There may be a smaller set." }
                 }
-                @for command in commands(entries, None) { pre { code { (Text(&command)) } } }
+                p.soft { "Nothing is run here. Read it first:" }
+                @for command in commands(entries, None) {
+                    // a line breaks between the arguments, as within -- it would be another command
+                    pre { code { @for (i, word) in command.split(' ').enumerate() { @if i > 0 { " " } span.word { (Text(word)) } } } }
+                }
             }
         }
     }
@@ -218,7 +242,7 @@ fn policy_rule(rule: &PolicyRule) -> Markup {
 
 fn object(kind: &str, namespace: &str, called: &str) -> Markup {
     html! {
-        span.soft { (kind) " " }
+        span.soft.nowrap { (kind) " " }
         @if namespace.is_empty() { (name(called)) } @else { (name(&format!("{namespace}/{called}"))) }
     }
 }
