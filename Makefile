@@ -4,7 +4,7 @@ CARGO ?= cargo
 # The tests start several servers of 300 MB each and measure times, so they take turns.
 E2E_ARGS ?= --test-threads=1
 
-.PHONY: help check fmt fmt-check lint test doc parts e2e sdk drawings coverage fuzz page soak manifests references demo tour bench bench-churn bench-ledger release size image deny advisories sbom clean-parts
+.PHONY: help check fmt fmt-check lint test doc parts e2e sdk drawings coverage fuzz page soak manifests references demo tour bench bench-churn bench-ledger face release size image deny advisories sbom clean-parts
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,7 +50,8 @@ fuzz: ## what others write, made up by libFuzzer: each target for five seconds; 
 
 page: ## the page in a real browser: axe-core, console, weight, screenshots into target/page (npm, Chromium)
 	$(CARGO) build --locked
-	cd tests/page && npm ci --no-audit --no-fund --fetch-timeout=60000 && node check.mjs ../../target/debug/rbac-exporter ../../deploy/demo ../fixtures/hostile.yaml ../../target/page
+	npm ci --prefix tests/page --no-audit --no-fund --fetch-timeout=60000
+	node tests/page/check.mjs target/debug/rbac-exporter deploy/demo tests/fixtures/hostile.yaml target/page
 
 soak: parts release ## 22 minutes of changes and dying servers; RBAC_EXPORTER_SOAK_SECONDS, _RATE and _DISTURBANCES change that
 	RBAC_EXPORTER_BINARY=$(CURDIR)/target/release/rbac-exporter $(CARGO) test --locked --test e2e -- --ignored --show-output soak::
@@ -76,6 +77,9 @@ bench-churn: ## ten minutes of rollouts at full size: growth, scrapes, CPU
 
 bench-ledger: ## the ledger alone at three sizes, for work on it
 	$(CARGO) bench --locked --bench ledger
+
+face: ## what each answer of the page and the API takes at 150,000 pods, and how long the writer waits for it
+	$(CARGO) test --locked --profile bench --test full_size -- --nocapture
 
 release: ## optimised binary in target/release
 	$(CARGO) build --locked --release

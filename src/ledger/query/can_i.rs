@@ -153,7 +153,11 @@ impl Ledger {
                 }
             }
         }
+        // through a group everybody may; else of all there are only those that are named
+        let through_groups = granted.keys().any(|k| matches!(k, SubjectKey::Group(_)));
+        let masters = self.names.get(MASTERS).map(SubjectKey::Group);
         let mut keys: Vec<SubjectKey> = self.subjects.iter().map(|(_, r)| r.key).collect();
+        keys.retain(|k| through_groups || granted.contains_key(k) || Some(*k) == masters);
         keys.sort_unstable_by(|a, b| self.order(*a, *b));
         let mut out = Vec::new();
         for key in keys {
