@@ -3,24 +3,61 @@
 //! RBAC changes rarely and is scraped often, so each family of the judgement is written, and compressed, when
 //! it is first asked for after what it is made of has moved, and kept in the form that was asked for alone:
 //! whoever scrapes compressed, as Prometheus does, has no text of megabytes lie about. The exporter's own
-//! families change with every scrape; they are small, and follow as a last part. A gzip stream may consist of
-//! several members (RFC 1952 §2.2), so the compressed parts are put one behind the other too.
+//! families change with every scrape; they are small, and follow as a last part. The compressed parts are
+//! blocks of one gzip member: several members would be a gzip stream too (RFC 1952 §2.2), of which curl and
+//! others read the first alone, without a word.
 
 use super::metrics::{self, About, JUDGEMENT, Work, unchanged_parts};
-use super::negotiate::{Format, gzip, open_metrics_to_text};
+use super::negotiate::{Format, open_metrics_to_text};
 use crate::ledger::{Judged, Snapshot};
 use bytes::{Bytes, BytesMut};
+use flate2::{Compression, Crc, write::DeflateEncoder};
+use std::io::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Ends an OpenMetrics exposition.
 const END: &str = "# EOF\n";
 
+/// A gzip header without a name or a time, of the quickest compression, on no system in particular.
+const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 4, 255];
+/// The last block of a deflate stream, empty.
+const LAST_BLOCK: [u8; 2] = [3, 0];
+
+/// A part of the answer: its text, or deflate blocks that end on a whole byte, with the checksum of the
+/// text.
+#[derive(Clone, Debug)]
+struct Part {
+    bytes: Bytes,
+    sum: Arc<Crc>,
+}
+
+impl Part {
+    fn plain(text: String) -> Part {
+        Part {
+            bytes: text.into(),
+            sum: Arc::default(),
+        }
+    }
+
+    fn packed(text: &[u8]) -> Part {
+        let mut sum = Crc::new();
+        sum.update(text);
+        let mut encoder = DeflateEncoder::new(Vec::new(), Compression::fast());
+        let written = encoder.write_all(text).and_then(|()| encoder.flush());
+        written.expect("a Vec takes every write");
+        Part {
+            bytes: std::mem::take(encoder.get_mut()).into(),
+            sum: Arc::new(sum),
+        }
+    }
+}
+
 /// A family in the forms that were asked for.
 #[derive(Clone, Debug, Default)]
-struct Written([Option<Bytes>; 4]);
+struct Written([Option<Part>; 4]);
 
 impl Written {
-    fn form(&mut self, format: Format, compressed: bool) -> &mut Option<Bytes> {
+    fn form(&mut self, format: Format, compressed: bool) -> &mut Option<Part> {
         &mut self.0[2 * usize::from(format == Format::Text) + usize::from(compressed)]
     }
 }
@@ -52,25 +89,35 @@ impl Renderer {
 
     /// What `/metrics` answers.
     pub fn metrics(&self, snapshot: &Arc<Snapshot>, format: Format, compressed: bool) -> Bytes {
-        let first = self.judgement(snapshot, format, compressed);
-        let mut second = metrics::health(snapshot, &self.about, &self.work);
-        second = match format {
-            Format::OpenMetrics => second + END,
-            Format::Text => open_metrics_to_text(&second),
+        let mut parts = self.judgement(snapshot, format, compressed);
+        let mut own = metrics::health(snapshot, &self.about, &self.work);
+        own = match format {
+            Format::OpenMetrics => own + END,
+            Format::Text => open_metrics_to_text(&own),
         };
-        let second = if compressed {
-            gzip(second.as_bytes())
-        } else {
-            Bytes::from(second.into_bytes())
-        };
-        let length = first.iter().map(Bytes::len).sum::<usize>() + second.len();
-        let mut body = BytesMut::with_capacity(length);
-        first.iter().for_each(|part| body.extend_from_slice(part));
-        body.extend_from_slice(&second);
+        parts.push(match compressed {
+            true => Part::packed(own.as_bytes()),
+            false => Part::plain(own),
+        });
+        let length = parts.iter().map(|part| part.bytes.len()).sum::<usize>();
+        let mut body = BytesMut::with_capacity(length + HEADER.len() + LAST_BLOCK.len() + 8);
+        if compressed {
+            body.extend_from_slice(&HEADER);
+        }
+        let mut sum = Crc::new();
+        for part in &parts {
+            body.extend_from_slice(&part.bytes);
+            sum.combine(&part.sum);
+        }
+        if compressed {
+            body.extend_from_slice(&LAST_BLOCK);
+            body.extend_from_slice(&sum.sum().to_le_bytes());
+            body.extend_from_slice(&sum.amount().to_le_bytes());
+        }
         body.freeze()
     }
 
-    fn judgement(&self, snapshot: &Arc<Snapshot>, format: Format, compressed: bool) -> Vec<Bytes> {
+    fn judgement(&self, snapshot: &Arc<Snapshot>, format: Format, compressed: bool) -> Vec<Part> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = &mut *kept;
         let now = &snapshot.judged;
@@ -103,11 +150,11 @@ impl Renderer {
                 };
                 let written = if compressed {
                     match part.form(format, false) {
-                        Some(plain) => gzip(plain),
-                        None => gzip(text().as_bytes()),
+                        Some(plain) => Part::packed(&plain.bytes),
+                        None => Part::packed(text().as_bytes()),
                     }
                 } else {
-                    Bytes::from(text().into_bytes())
+                    Part::plain(text())
                 };
                 part.form(format, compressed).insert(written).clone()
             })
@@ -120,7 +167,7 @@ mod tests {
     use super::*;
     use crate::ledger::{AcceptedRisk, NamespaceBlock, RuleCount, SubjectDetail, WorkloadDetail};
     use crate::risk::{Priority, Status};
-    use flate2::read::MultiGzDecoder;
+    use flate2::read::GzDecoder;
     use std::io::Read as _;
 
     fn subject(name: &str) -> (Arc<str>, SubjectDetail) {
@@ -181,10 +228,11 @@ mod tests {
             let body = renderer.metrics(snapshot, format, compressed);
             let mut text = String::new();
             if compressed {
-                let mut unpacked = MultiGzDecoder::new(&body[..]);
+                // one member: the first is all that some clients read
+                let mut unpacked = GzDecoder::new(&body[..]);
                 unpacked
                     .read_to_string(&mut text)
-                    .expect("gzip members of text");
+                    .expect("a gzip member of text");
             } else {
                 text = String::from_utf8(body.to_vec()).expect("text");
             }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
-use flate2::read::MultiGzDecoder;
+use flate2::read::GzDecoder;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -54,7 +54,7 @@ fn view(port: u16) -> Option<View> {
     }
     assert_eq!(answer.header("content-encoding"), "gzip");
     let mut text = String::new();
-    MultiGzDecoder::new(&answer.body[..])
+    GzDecoder::new(&answer.body[..])
         .read_to_string(&mut text)
         .unwrap();
     let of_the_cluster = |line: &&str| {
