@@ -190,6 +190,8 @@ pub struct Ledger {
 struct NodePods {
     pods: Vec<RowId>,
     escapes: u32,
+    /// Priority and status of the worst token on it, as last counted; of nodes that a pod can take.
+    worst: (Priority, crate::risk::Status),
 }
 
 #[derive(Debug, Default)]
@@ -206,6 +208,8 @@ struct DirtySets {
     namespaces: Dirty<Sym>,
     /// Only what is counted in subjects and pods.
     inhabitants: Dirty<Sym>,
+    /// Of these the tokens of pods may be worth something else: nodes elsewhere may show it.
+    tokens: Dirty<Sym>,
     /// Only what is counted in roles and bindings.
     grants: Dirty<Sym>,
     nodes: Dirty<Sym>,
@@ -829,6 +833,7 @@ impl Ledger {
         self.forget_judgement(id);
         self.dirty.subjects.remove(&id);
         self.dirty.inhabitants.insert(namespace_of(key));
+        self.dirty.tokens.insert(namespace_of(key));
         self.remove_subject(id);
     }
 
@@ -931,6 +936,7 @@ impl Ledger {
         if here.is_empty() {
             self.secret_owners.remove(&namespace);
         }
+        self.dirty.tokens.insert(namespace);
         self.dirty.inhabitants.insert(namespace);
         for secret in before.iter().chain(now) {
             // a Secret that nobody lists is guessed by its name

@@ -116,7 +116,13 @@ impl Ledger {
         let miscounted = Resource::ALL
             .into_iter()
             .filter(|r| self.without_history[*r as usize] != self.lacking_history(*r));
-        unlike.count() + miscounted.count()
+        let mut known = Default::default();
+        let nodes = self.nodes.iter();
+        let misjudged = nodes.filter(|(node, on)| {
+            let worst = self.worst_on(**node, &mut known);
+            worst.is_some_and(|worst| worst != on.worst)
+        });
+        unlike.count() + miscounted.count() + misjudged.count()
     }
 
     /// Is what is counted of a namespace not what it holds? One that is gone by now is not.

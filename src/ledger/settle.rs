@@ -1139,6 +1139,7 @@ impl Ledger {
             (row.since, row.stamp) = (0, 0);
             self.undated.insert(id);
             row.risen = watched && now > before;
+            self.dirty.tokens.insert(namespace_of(row.key));
             self.dirty.inhabitants.insert(namespace_of(row.key));
         }
     }
@@ -1175,6 +1176,7 @@ impl Ledger {
             self.rule_counts.remove(&rules, before);
             self.rule_counts.add(&rules, status);
             self.dirty.times = true;
+            self.dirty.tokens.insert(namespace_of(key));
             self.dirty.inhabitants.insert(namespace_of(key));
         }
     }

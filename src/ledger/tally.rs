@@ -147,6 +147,9 @@ pub struct Snapshot {
     pub ruleset: String,
 }
 
+/// Priority and status of live pods of one shape, by namespace and shape.
+pub(super) type Worths = Map<(Sym, *const PodShape), (Priority, Status)>;
+
 /// What live pods of one shape have in common in their namespace.
 struct Alike {
     /// Whose API tokens they carry.
@@ -221,13 +224,20 @@ impl Ledger {
         let mut nodes = std::mem::take(&mut self.dirty.nodes);
         inhabitants.extend(&all);
         grants.extend(&all);
-        for ns in &inhabitants {
+        let tokens = std::mem::take(&mut self.dirty.tokens);
+        for ns in tokens.union(&all) {
             nodes.extend(self.pods.in_namespace(*ns).map(|(.., p)| p.node));
         }
+        let mut known = Map::default();
         for node in nodes {
-            let Some(on) = self.nodes.get(&node).filter(|n| n.escapes > 0) else {
+            let Some(worst) = self.worst_on(node, &mut known) else {
                 continue;
             };
+            let on = self.nodes.entry(node).or_default();
+            if std::mem::replace(&mut on.worst, worst) == worst {
+                // who has come or gone there has its namespace counted anyway
+                continue;
+            }
             for id in &on.pods {
                 if self
                     .pods
@@ -304,7 +314,7 @@ impl Ledger {
                 }
                 alike
             });
-            self.count_pod(ns, pod, alike, &mut block);
+            self.count_pod(pod, alike, &mut block);
             self.count_workload(name, pod, alike, &mut workloads);
         }
         block.workload_details = self.details(workloads);
@@ -397,7 +407,7 @@ impl Ledger {
         }
     }
 
-    fn count_pod(&self, ns: Sym, pod: &PodRow, alike: &Alike, block: &mut NamespaceBlock) {
+    fn count_pod(&self, pod: &PodRow, alike: &Alike, block: &mut NamespaceBlock) {
         block.pods += 1;
         let (priority, status) = alike.level;
         block.hot_pods[priority as usize][status as usize] += 1;
@@ -406,7 +416,8 @@ impl Ledger {
         }
         block.needless_token_pods += u32::from(alike.needless);
         if pod.shape.escape != 0 {
-            let (priority, status) = self.node_level(ns, pod);
+            let on = self.nodes.get(&pod.node);
+            let (priority, status) = on.map_or(alike.level, |on| on.worst);
             block.node_escape_pods[priority as usize][status as usize] += 1;
         }
         for (count, receives) in block.secret_pods.iter_mut().zip(alike.secrets) {
@@ -490,6 +501,20 @@ impl Ledger {
                 self.subjects.get(id).map(|r| (r.effective, r.status))
             });
         levels.reduce(worse).unwrap_or_default()
+    }
+
+    /// Priority and status of the worst token on a node; `None` where no pod can take it. Replicas are alike,
+    /// so what is `known` of one need not be found again.
+    pub(super) fn worst_on(&self, node: Sym, known: &mut Worths) -> Option<(Priority, Status)> {
+        let on = self.nodes.get(&node).filter(|on| on.escapes > 0)?;
+        let pods = on.pods.iter();
+        let levels = pods.filter_map(|id| {
+            let (ns, pod) = (self.pods.key(*id).0, self.pods.get(*id)?);
+            let of = known.entry((ns, Arc::as_ptr(&pod.shape)));
+            pod.live()
+                .then(|| *of.or_insert_with(|| self.pod_level(ns, pod)))
+        });
+        Some(levels.fold(Default::default(), worse))
     }
 
     /// Of the worst token on the pod's node; its own when it has no node.
