@@ -158,6 +158,8 @@ pub struct Ledger {
     /// Subjects of which it is not known since when they hold their priority: it has just changed, or no
     /// object tells.
     undated: Dirty<RowId>,
+    /// Whom the Roles of a namespace lead to, as far as it was asked since the last role moved.
+    roles_reached: std::sync::Mutex<Map<Sym, Arc<[crate::risk::To]>>>,
     /// Subjects judged so far, for tests of its growth.
     judged_subjects: u64,
     /// What ClusterRoles that look at other roles give in single namespaces where one that may be bound leads
@@ -266,6 +268,7 @@ impl Ledger {
             live: live::Live::default(),
             answered: Dirty::default(),
             undated: Dirty::default(),
+            roles_reached: Default::default(),
             judged_subjects: 0,
             worth_in: Map::default(),
             without_history: [0; 7],
@@ -1204,6 +1207,11 @@ impl Ledger {
                 mark(*namespace);
                 mark(*account);
             }
+            let reached = self.roles_reached.lock();
+            reached
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                .keys()
+                .for_each(|ns| mark(*ns));
             for (_, row) in self.subjects.iter() {
                 key_names(row.key, mark);
                 for edge in &row.edges {

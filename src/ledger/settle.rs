@@ -18,7 +18,7 @@ use crate::risk::{
 };
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 /// The judgement of one subject, before it meets that of others.
 #[derive(Clone)]
@@ -211,16 +211,36 @@ impl Context for Others<'_> {
         alone.edges.into_iter().map(|edge| edge.to).collect()
     }
 
-    fn roles_in(&self, namespace: &str) -> Vec<Arc<str>> {
+    fn roles_reach(&self, namespace: &str) -> Arc<[To]> {
         self.asked.set(true);
-        let Some(ns) = self.ledger.names.get(namespace) else {
-            return Vec::new();
+        let ledger = self.ledger;
+        if self.of_role {
+            return Arc::default();
+        }
+        let Some(ns) = ledger.names.get(namespace) else {
+            return Arc::default();
         };
-        let roles = self.ledger.roles.in_namespace(ns);
-        roles
-            .filter(|(.., row)| row.leads)
-            .map(|(_, name, _)| self.ledger.names.shared(name))
-            .collect()
+        // every subject that may bind any Role there asks, and again for every time that it may have done so
+        let reached = || {
+            ledger
+                .roles_reached
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+        };
+        if let Some(known) = reached().get(&ns) {
+            return known.clone();
+        }
+        let of_role = Others::of_role(ledger);
+        let roles = ledger.roles.in_namespace(ns).filter(|(.., row)| row.leads);
+        let to: BTreeSet<To> = roles
+            .flat_map(|(_, role, row)| {
+                let alone = ledger.alone(false, role, &row.reaches, Some(namespace), &of_role);
+                alone.edges.into_iter().map(|edge| edge.to)
+            })
+            .collect();
+        let to: Arc<[To]> = to.into_iter().collect();
+        reached().insert(ns, to.clone());
+        to
     }
 }
 
@@ -712,6 +732,10 @@ impl Ledger {
         if !std::mem::take(&mut self.dirty.dependents) {
             return;
         }
+        self.roles_reached
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
         let roles: Vec<RowId> = self
             .roles
             .iter()

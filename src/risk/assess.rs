@@ -98,8 +98,8 @@ pub trait Context {
     /// Whom the role's rules alone let their holder become at this scope, roles that it may bind
     /// by name left out.
     fn role_reaches(&self, cluster_role: bool, name: &str, scope: &Scope) -> Vec<To>;
-    /// Names of the Roles of a namespace.
-    fn roles_in(&self, namespace: &str) -> Vec<Arc<str>>;
+    /// Whom the rules of any one Role of a namespace let their holder become there, each once.
+    fn roles_reach(&self, namespace: &str) -> Arc<[To]>;
     /// Is there a ClusterRole of this name?
     fn cluster_role_exists(&self, name: &str) -> bool {
         self.role_priority(true, name, &Scope::Cluster).is_some()

@@ -375,10 +375,8 @@ fn bind(out: &mut Out<'_>, context: &dyn Context) {
             }
             Scope::Namespace(ns) if bind_r.all => {
                 best = best.max(Some(context.strongest_role(ns)));
-                for name in context.roles_in(ns) {
-                    let reached = context.role_reaches(false, &name, &view.scope);
-                    out.becomes(Special::Bind, reached);
-                }
+                let reached = context.roles_reach(ns);
+                out.becomes(Special::Bind, reached.iter().cloned());
             }
             scope => {
                 for name in &bind_r.names {
