@@ -40,14 +40,32 @@ pub(crate) struct Live {
     levels: [BTreeSet<RowId>; 5],
     /// Subjects that changed: their own priority, their edges, or the sets they belong to.
     touched: Dirty<RowId>,
-    /// Members of listed sets that look at pods may have changed.
-    stale: bool,
+    /// Pods that came or went since sets that look at single pods or nodes were listed.
+    moved: MovedPods,
+    /// The nodes that each set of "own" pods was listed by.
+    own_nodes: Map<RowId, Dirty<Sym>>,
     /// Members of listed sets may have changed that lie in these namespaces.
     stale_in: Dirty<Sym>,
     /// Edges that look at single pods or nodes, so that any pod may matter.
     pod_edges: usize,
     /// Edges and members looked at so far, for tests of its growth.
     pub(crate) steps: u64,
+}
+
+/// What changed of pods: names, nodes, accounts whose tokens they carry.
+#[derive(Debug, Default)]
+struct MovedPods {
+    names: Dirty<Sym>,
+    nodes: Dirty<Sym>,
+    accounts: Dirty<(Sym, Sym)>,
+    /// Whose a token is may have changed anywhere.
+    all: bool,
+}
+
+impl MovedPods {
+    fn none(&self) -> bool {
+        self.names.is_empty() && !self.all
+    }
 }
 
 fn looks_at_pods(to: ToKey) -> bool {
@@ -77,17 +95,25 @@ impl Live {
     /// Secrets or accounts of a namespace changed in a way that listed sets may show.
     pub(crate) fn lists_changed(&mut self, namespace: Sym) {
         self.stale_in.insert(namespace);
-        self.pod_changed();
+        self.moved.all |= self.pod_edges > 0;
     }
 
-    /// A pod changed: only edges that look at single pods or nodes care.
-    pub(crate) fn pod_changed(&mut self) {
-        self.stale |= self.pod_edges > 0;
+    /// Only edges that look at single pods or nodes care for a pod.
+    pub(crate) fn looks_at_pods(&self) -> bool {
+        self.pod_edges > 0
+    }
+
+    /// A pod came or went, on a node, with the tokens of these accounts.
+    pub(crate) fn pod_moved(&mut self, namespace: Sym, name: Sym, node: Sym, accounts: &[Sym]) {
+        self.moved.names.insert(name);
+        self.moved.nodes.insert(node);
+        let accounts = accounts.iter().map(|a| (namespace, *a));
+        self.moved.accounts.extend(accounts);
     }
 
     /// Nothing to settle?
     pub(crate) fn quiet(&self) -> bool {
-        self.touched.is_empty() && !self.stale && self.stale_in.is_empty()
+        self.touched.is_empty() && self.moved.none() && self.stale_in.is_empty()
     }
 
     /// The subject has these edges now instead of those.
@@ -141,6 +167,7 @@ impl Live {
             }
         }
         self.levels[row.effective as usize].remove(&id);
+        self.own_nodes.remove(&id);
         self.touched.remove(&id);
         self.lists_changed(subjects::namespace_of(row.key));
     }
@@ -161,7 +188,7 @@ impl Live {
     /// Brings the listed sets up to date. Whoever leaned on a member that left is touched; members that
     /// came are returned, as they may raise who waits.
     fn list(&mut self, ledger: &Ledger) -> Vec<RowId> {
-        let pods = std::mem::take(&mut self.stale);
+        let moved = std::mem::take(&mut self.moved);
         let namespaces = std::mem::take(&mut self.stale_in);
         let mut came = Vec::new();
         let stale = |key: &SetKey| match key.to {
@@ -173,8 +200,18 @@ impl Live {
             | ToKey::SecretOwnersOf(ns, _)
             | ToKey::Reaim(ns)
             | ToKey::ReaimOf(ns, _) => namespaces.contains(&ns),
-            // nodes and pods of a name are looked for everywhere
-            _ => pods,
+            _ if moved.all => true,
+            ToKey::PodTokensOf(_, name) => moved.names.contains(&name),
+            ToKey::NodeTokens(_, node) => moved.nodes.contains(&node),
+            ToKey::OwnNodeTokens(_) => key.source.is_some_and(|id| {
+                let on = self.own_nodes.get(&id);
+                on.is_none_or(|on| !on.is_disjoint(&moved.nodes))
+                    || ledger.subjects.get(id).is_none_or(|row| match row.key {
+                        SubjectKey::Account(ns, name) => moved.accounts.contains(&(ns, name)),
+                        _ => false,
+                    })
+            }),
+            _ => false,
         };
         let keys: Vec<SetKey> = self
             .waiting
@@ -188,6 +225,10 @@ impl Live {
                 .and_then(|id| ledger.subjects.get(id))
                 .map(|r| r.key);
             let source = source.unwrap_or(SubjectKey::User(Sym::EMPTY));
+            if let (Some(id), ToKey::OwnNodeTokens(_)) = (key.source, key.to) {
+                self.own_nodes
+                    .insert(id, ledger.own_nodes(source).into_iter().collect());
+            }
             let now = ledger.members(key.to, source);
             let before = self.listed.insert(key, now.clone()).unwrap_or_default();
             for left in before.iter().filter(|m| now.binary_search(m).is_err()) {

@@ -558,7 +558,7 @@ impl Ledger {
             Resource::ServiceAccounts => self.drop_account(namespace, name),
             Resource::Pods => {
                 if let Some((id, row)) = self.pods.remove(namespace, name) {
-                    self.unlink_pod(id, namespace, &row);
+                    self.unlink_pod(id, namespace, name, &row);
                 }
             }
             Resource::Namespaces => {
@@ -769,7 +769,10 @@ impl Ledger {
         let reference = self.reference(namespace, linked.cluster_role, linked.role);
         self.role_refs.entry(reference).or_default().push(id);
         for key in &linked.subjects {
-            let (subject, _) = self.subjects.ensure(*key);
+            let (subject, new) = self.subjects.ensure(*key);
+            if new {
+                self.live.lists_changed(namespace_of(*key));
+            }
             if let Some(row) = self.subjects.get_mut(subject)
                 && !row.bindings.contains(&id)
             {
@@ -1012,12 +1015,12 @@ impl Ledger {
             self.pods.touch(namespace, name);
             return;
         }
-        self.live.pod_changed();
         let linked = row.clone();
         let (id, old) = self.pods.put(namespace, name, row);
         if let Some(old) = old {
-            self.unlink_pod(id, namespace, &old);
+            self.unlink_pod(id, namespace, name, &old);
         }
+        self.pod_moved(namespace, name, &linked);
         self.dirty.inhabitants.insert(namespace);
         if linked.node != Sym::EMPTY {
             let node = self.nodes.entry(linked.node).or_default();
@@ -1030,8 +1033,16 @@ impl Ledger {
         }
     }
 
-    fn unlink_pod(&mut self, id: RowId, namespace: Sym, row: &PodRow) {
-        self.live.pod_changed();
+    /// Edges that look at single pods or nodes may lead elsewhere.
+    fn pod_moved(&mut self, namespace: Sym, name: Sym, row: &PodRow) {
+        if self.live.looks_at_pods() {
+            let accounts = self.tokens_of(namespace, &row.shape);
+            self.live.pod_moved(namespace, name, row.node, &accounts);
+        }
+    }
+
+    fn unlink_pod(&mut self, id: RowId, namespace: Sym, name: Sym, row: &PodRow) {
+        self.pod_moved(namespace, name, row);
         self.dirty.inhabitants.insert(namespace);
         if let Some(node) = self.nodes.get_mut(&row.node) {
             if let Some(at) = node.pods.iter().position(|p| *p == id) {

@@ -1273,6 +1273,27 @@ impl Ledger {
         }
     }
 
+    /// The nodes that live pods with an account's token run on.
+    pub(super) fn own_nodes(&self, account: SubjectKey) -> Vec<Sym> {
+        let SubjectKey::Account(home, name) = account else {
+            return Vec::new();
+        };
+        // replicas carry the same
+        let mut known: Map<_, bool> = Map::default();
+        let pods = self.pods.in_namespace(home);
+        let mut nodes: Vec<Sym> = pods
+            .filter(|(.., p)| p.live() && p.node != Sym::EMPTY)
+            .filter(|(.., p)| {
+                let carries = || self.tokens_of(home, &p.shape).contains(&name);
+                *known.entry(Arc::as_ptr(&p.shape)).or_insert_with(carries)
+            })
+            .map(|(.., p)| p.node)
+            .collect();
+        nodes.sort_unstable();
+        nodes.dedup();
+        nodes
+    }
+
     /// Subjects in a set whose members do not follow from their keys. `source` is whose edge it is.
     pub(super) fn members(&self, to: ToKey, source: SubjectKey) -> Vec<RowId> {
         let within = |scope: Sym, namespace: Sym| scope == Sym::STAR || scope == namespace;
@@ -1313,20 +1334,20 @@ impl Ledger {
                 }
             }
             ToKey::OwnNodeTokens(scope) => {
-                let SubjectKey::Account(home, name) = source else {
-                    return out;
-                };
-                let mut nodes: Vec<Sym> = self
-                    .pods
-                    .in_namespace(home)
-                    .filter(|(.., p)| p.live() && p.node != Sym::EMPTY)
-                    .filter(|(.., p)| self.tokens_of(home, &p.shape).contains(&name))
-                    .map(|(.., p)| p.node)
-                    .collect();
-                nodes.sort_unstable();
-                nodes.dedup();
-                for node in nodes {
-                    out.extend(self.members(ToKey::NodeTokens(scope, node), source));
+                // replicas carry the same
+                let mut seen: std::collections::HashSet<_, foldhash::fast::RandomState> =
+                    Default::default();
+                for node in self.own_nodes(source) {
+                    let pods = self.nodes.get(&node).map(|n| n.pods.as_slice());
+                    for id in pods.unwrap_or_default() {
+                        let ns = self.pods.key(*id).0;
+                        let Some(row) = self.pods.get(*id).filter(|_| within(scope, ns)) else {
+                            continue;
+                        };
+                        if row.live() && seen.insert((ns, Arc::as_ptr(&row.shape))) {
+                            pod_tokens(ns, row);
+                        }
+                    }
                 }
             }
             ToKey::SecretOwners(_)

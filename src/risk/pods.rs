@@ -9,9 +9,10 @@ pub fn audience_accepted(audience: Option<&str>, accepted: &[String]) -> bool {
 /// Could a Secret of this name be a legacy token of the account? The name pattern of before 1.24:
 /// `ACCOUNT-token-` and five of 27 characters. A guess, used where `.secrets[]` does not tell.
 pub fn secret_may_be_token_of(secret: &str) -> Option<&str> {
-    let (account, random) = secret.rsplit_once("-token-")?;
-    let known = |c: char| "bcdfghjklmnpqrstvwxz2456789".contains(c);
-    (!account.is_empty() && random.len() == 5 && random.chars().all(known)).then_some(account)
+    let known = |c: &u8| b"bcdfghjklmnpqrstvwxz2456789".contains(c);
+    let (account, random) = secret.split_at_checked(secret.len().checked_sub(5)?)?;
+    let account = account.strip_suffix("-token-")?;
+    (!account.is_empty() && random.as_bytes().iter().all(known)).then_some(account)
 }
 
 #[cfg(test)]
