@@ -242,7 +242,7 @@ fn policy_rule(rule: &PolicyRule) -> Markup {
 
 fn object(kind: &str, namespace: &str, called: &str) -> Markup {
     html! {
-        span.soft.nowrap { (kind) " " }
+        span.soft.nowrap { (kind) } " "
         @if namespace.is_empty() { (name(called)) } @else { (name(&format!("{namespace}/{called}"))) }
     }
 }
