@@ -257,6 +257,16 @@ async fn given_up(stream: &TcpStream) {
     }
 }
 
+/// Each was let for as long as wanted; says how long that was.
+fn all_closed(let_for: &[Duration], wanted: std::ops::Range<Duration>) -> String {
+    assert!(let_for.iter().all(|d| wanted.contains(d)), "{let_for:?}");
+    let (least, most) = (let_for.iter().min().unwrap(), let_for.iter().max().unwrap());
+    format!(
+        "{} clients closed after {least:.1?} to {most:.1?}",
+        let_for.len()
+    )
+}
+
 /// Asks for more than the kernel's buffers take, and takes nothing of it. How long each was let.
 fn never_reading(target: &Target) -> JoinSet<Duration> {
     let mut crowd = JoinSet::new();
@@ -489,18 +499,8 @@ fn clients_that_mean_no_good_cost_the_others_nothing() {
     target.beside(&world, "bodies without end", first, greedy);
     target.beside(&world, "answers never read", first, |target| {
         let let_for = target.runtime.block_on(greedy_ones.join_all());
-        let least = let_for.iter().min().unwrap();
-        let most = let_for.iter().max().unwrap();
         // the first answers fit into the kernel's buffers; the time is that of the one that does not
-        let wanted = Duration::from_secs(29)..Duration::from_secs(60);
-        assert!(
-            wanted.contains(least) && wanted.contains(most),
-            "{let_for:?}"
-        );
-        format!(
-            "{} clients cut after {least:.1?} to {most:.1?}",
-            let_for.len()
-        )
+        all_closed(&let_for, Duration::from_secs(29)..Duration::from_secs(60))
     });
     target.beside(&world, "many reports", first, reports);
     target.beside(&world, "slow clients", first, |target| {
@@ -589,16 +589,9 @@ fn handshakes_that_never_end_cost_the_others_nothing() {
             }
             few.join_all().await
         });
-        let least = let_for.iter().min().unwrap();
-        let most = let_for.iter().max().unwrap();
-        let wanted = Duration::from_millis(4900)..Duration::from_secs(9);
-        assert!(
-            wanted.contains(least) && wanted.contains(most),
-            "{let_for:?}"
-        );
-        format!(
-            "{} clients closed after {least:.1?} to {most:.1?}",
-            let_for.len()
+        all_closed(
+            &let_for,
+            Duration::from_millis(4900)..Duration::from_secs(9),
         )
     });
     target.beside(&world, "a crowd that shakes no hands", first, |target| {

@@ -381,6 +381,13 @@ fn a_restore_that_looks_like_a_restart_is_listed_anew() {
     );
 }
 
+/// Waits for a moment, and starts the server anew: streams that were opened before end with the old one.
+fn restart_at(world: &mut World, moment: SystemTime) {
+    sleep(moment.duration_since(SystemTime::now()).unwrap_or_default());
+    world.kill_api_server();
+    world.start_api_server();
+}
+
 /// A client certificate that runs out and is replaced on disk, a server that comes back with another
 /// authority, a plugin whose client certificate runs out, and an account that is made again, so that its tokens are others.
 #[test]
@@ -412,13 +419,7 @@ fn rotated_credentials_are_taken_up_without_a_restart() {
 
     // The old one runs out while the streams that it opened go on; they end with the server.
     issue(&world, SystemTime::now() + Duration::from_secs(3600));
-    sleep(
-        first_ends
-            .duration_since(SystemTime::now())
-            .unwrap_or_default(),
-    );
-    world.kill_api_server();
-    world.start_api_server();
+    restart_at(&mut world, first_ends);
     let took = sees_a_new_user(&world, &exporter, "one", within);
     println!("a client certificate replaced:");
     recovered("token, client certificate, CA rotated", took);
@@ -451,13 +452,7 @@ fn rotated_credentials_are_taken_up_without_a_restart() {
     let kubeconfig = world.kubeconfig_file("plugin.kubeconfig", world.port(), &user);
     let exporter = Exporter::watch(&kubeconfig);
     issue_by_plugin(SystemTime::now() + Duration::from_secs(3600));
-    sleep(
-        first_ends
-            .duration_since(SystemTime::now())
-            .unwrap_or_default(),
-    );
-    world.kill_api_server();
-    world.start_api_server();
+    restart_at(&mut world, first_ends);
     let took = sees_a_new_user(&world, &exporter, "plugin", within);
     recovered("plugin's client certificate expired", took);
     drop(exporter);

@@ -30,10 +30,11 @@ fn rank(order: Order, (priority, status): Level, since: Option<i64>) -> [i64; 3]
 /// Every order and several pages of one list.
 fn check_pages<T: PartialEq + Debug>(
     what: &dyn Debug,
-    mut fitting: Vec<T>,
+    fitting: impl Iterator<Item = T>,
     level: impl Fn(&T) -> (Level, Option<i64>),
     list: impl Fn(&Slice) -> Listed<T>,
 ) -> Checked {
+    let fitting: Vec<T> = fitting.collect();
     let by_name = (0..fitting.len()).collect::<Vec<_>>();
     let total = fitting.len();
     for order in [Order::Name, Order::Priority, Order::Since] {
@@ -63,7 +64,6 @@ fn check_pages<T: PartialEq + Debug>(
             }
         }
     }
-    fitting.clear();
     Ok(())
 }
 
@@ -183,13 +183,13 @@ fn check_subjects(ledger: &Ledger) -> Checked {
             .collect();
         check_pages(
             &filter,
-            fitting.iter().map(|i| all[*i].clone()).collect(),
+            fitting.iter().map(|i| all[*i].clone()),
             |v| ((v.priority, v.status), v.since),
             |slice| ledger.list_subjects(&filter, slice),
         )?;
         check_pages(
             &filter,
-            fitting.iter().map(|i| lines[*i].clone()).collect(),
+            fitting.iter().map(|i| lines[*i].clone()),
             |l| ((l.0.priority, l.0.status), l.0.since),
             |slice| {
                 let got = ledger.list_subject_lines(&filter, slice);
@@ -330,7 +330,7 @@ fn check_pods(ledger: &Ledger, objects: &[Object]) -> Checked {
             .collect();
         check_pages(
             &filter,
-            fitting.iter().map(|v| (*v).clone()).collect(),
+            fitting.iter().map(|v| (*v).clone()),
             |v| ((v.priority, v.status), None),
             |slice| ledger.list_pods(&filter, slice),
         )?;
@@ -364,7 +364,7 @@ fn check_workloads(ledger: &Ledger, filter: &PodFilter, fitting: &[&PodView]) ->
     });
     check_pages(
         filter,
-        rows.collect(),
+        rows,
         |(_, worst, _)| ((worst.priority, worst.status), None),
         |slice| {
             let got = ledger.list_workloads(filter, slice);
@@ -414,7 +414,7 @@ fn check_roles(ledger: &Ledger) -> Checked {
         });
         check_pages(
             &filter,
-            fitting.map(|(v, _)| v.clone()).collect(),
+            fitting.map(|(v, _)| v.clone()),
             |v| ((v.priority, v.status), None),
             |slice| ledger.list_roles(&filter, slice),
         )?;
@@ -468,7 +468,7 @@ fn check_bindings(ledger: &Ledger) -> Checked {
         });
         check_pages(
             &filter,
-            fitting.map(|(v, _)| v.clone()).collect(),
+            fitting.map(|(v, _)| v.clone()),
             |v| ((v.priority, v.status), None),
             |slice| ledger.list_bindings(&filter, slice),
         )?;
