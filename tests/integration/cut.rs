@@ -384,6 +384,40 @@ fn one_entry_further_along_does_for_three_of_its_own() {
     given.check(12).unwrap();
 }
 
+/// Everyone may fill the missing role, and a token leads to an account that it is bound to. Without the
+/// entry of everyone two others do, each with it.
+#[test]
+fn of_sets_alike_always_the_same_one_is_told() {
+    let create = "escalate,create | rbac.authorization.k8s.io | clusterroles";
+    let mut creator = role("creator", create);
+    if let Object::Role(role) = &mut creator {
+        role.rules
+            .push(cases::rule("delete,update | core | secrets | a-tok"));
+    }
+    let mut objects = vec![
+        creator,
+        bind(
+            ("", "b1"),
+            "missing",
+            &["group:system:serviceaccounts:a", "user:x"],
+        ),
+        bind(
+            ("", "b2"),
+            "creator",
+            &["group:system:authenticated", "user:x"],
+        ),
+        Object::ServiceAccount(ServiceAccount {
+            meta: meta("a", "x"),
+            secrets: vec!["a-tok".into()],
+            ..ServiceAccount::default()
+        }),
+    ];
+    let told = cut_of(&world(objects.clone()), "user:x");
+    assert_eq!(told.0.len(), 2, "{told:?}");
+    objects.swap(1, 2);
+    assert_eq!(cut_of(&world(objects), "user:x"), told);
+}
+
 #[test]
 fn a_support_that_runs_in_a_circle_is_none_and_another_way_is_one() {
     // x reaches the account of b, which reaches that of a and with it x's own power, and top by itself

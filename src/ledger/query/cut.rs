@@ -79,7 +79,7 @@ impl Search<'_> {
         while let Some(proof) = self.proof(&set) {
             set.insert(*proof.iter().find(|e| self.own.contains(*e))?);
         }
-        for entry in set.clone() {
+        for entry in self.less.in_order(&set) {
             if set.len() == 1 || forced.contains(&entry) {
                 continue;
             }

@@ -87,6 +87,18 @@ impl<'a> Less<'a> {
         Some(out)
     }
 
+    /// Entries by the names of their bindings and subjects: what is proposed does not depend on which
+    /// was seen first.
+    pub(super) fn in_order(&self, entries: &BTreeSet<Entry>) -> Vec<Entry> {
+        let ledger = self.ledger;
+        let mut out: Vec<Entry> = entries.iter().copied().collect();
+        out.sort_by(|a, b| {
+            let by_binding = ledger.by_name(&ledger.bindings, a.0, b.0);
+            by_binding.then_with(|| ledger.order(a.1, b.1))
+        });
+        out
+    }
+
     fn comes_back(&self, (binding, key): Entry) -> bool {
         let subject = self.ledger.subject(key);
         self.ledger.listed_pair(binding, &subject).is_some()
