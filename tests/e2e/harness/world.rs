@@ -160,6 +160,11 @@ impl World {
             "kube-apiserver writes its certificate",
             Duration::from_secs(60),
             || {
+                // it waits for etcd, and what it says of one that has ended does not tell why
+                self.etcd
+                    .as_mut()
+                    .into_iter()
+                    .for_each(Process::check_alive);
                 api.check_alive();
                 ca.is_file().then_some(()).ok_or_else(|| api.log_tail())
             },
