@@ -68,6 +68,8 @@ type Timed = (Moment, (RowId, bool));
 /// When something was first there.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct FirstTimes {
+    /// From when on nothing was looked for.
+    until: Option<Moment>,
     /// Each level of findings.
     own: OwnSince,
     /// Each level of findings that nobody answers for.
@@ -84,7 +86,9 @@ fn first_times(
     answered: &dyn Fn(&Finding) -> bool,
     at: &dyn Fn(usize) -> Assessment,
 ) {
-    let FirstTimes { own, open, edges } = first;
+    let FirstTimes {
+        own, open, edges, ..
+    } = first;
     let mut note = |judged: &Assessment, time: Moment| {
         let unanswered = judged.findings.iter().filter(|f| !answered(f));
         let unanswered = unanswered.map(|f| f.priority).max().unwrap_or_default();
@@ -163,29 +167,18 @@ impl Ledger {
             .map(|b| (self.whole_since(b.0), *b))
             .collect();
         timed.sort_by_key(|(time, _)| *time);
-        // whoever is bound in a thousand namespaces at a thousand times is not judged a thousand times in all
-        // of them: each namespace has times of its own
-        let place = |(_, (binding, _)): &Timed| self.bindings.key(*binding).0;
-        let places: BTreeSet<Sym> = timed.iter().map(place).collect();
-        let together = (places.len() > 2)
-            .then(|| {
-                let bindings: Vec<(RowId, bool)> = timed.iter().map(|(_, b)| *b).collect();
-                joined(catalogue, &subject, &self.held(&subject, &bindings))
-            })
-            .flatten();
-        let answered: &dyn Fn(&Finding) -> bool = &answered;
-        let first = self.first_times_of(&subject, &timed, whole, answered, together);
         let FirstTimes {
+            until,
             own,
             open,
             edges: mut first_edges,
-        } = first;
+        } = self.first_times(&subject, &timed, whole, &answered);
         let since = SinceOwn {
             own,
             edges: whole
                 .edges
                 .iter()
-                .map(|e| first_edges.remove(e).unwrap_or_default())
+                .map(|e| first_edges.remove(e).or(until).unwrap_or_default())
                 .collect(),
             narrower: first_edges
                 .into_iter()
@@ -196,6 +189,67 @@ impl Ledger {
                 .collect(),
         };
         (since, answers.kept(catalogue, whole, open))
+    }
+
+    /// When what a subject holds by these bindings was first there.
+    ///
+    /// No way is older than the subject's own findings once these are critical and nobody answers for them: from
+    /// then on nothing is looked for. Else a cluster-admin with grants in a thousand namespaces, who may bind any
+    /// Role in each, would be judged a thousand times for times that nobody asks for.
+    fn first_times(
+        &self,
+        subject: &Subject,
+        timed: &[Timed],
+        whole: &Assessment,
+        answered: &dyn Fn(&Finding) -> bool,
+    ) -> FirstTimes {
+        let unanswered = |judged: &Assessment| {
+            let open = judged.findings.iter().filter(|f| !answered(f));
+            open.map(|f| f.priority).max() == Some(Priority::Critical)
+        };
+        let critical = |(_, (b, _)): &&Timed| self.binding_gives(*b) == Some(Priority::Critical);
+        let last = timed.last().map(|(time, _)| *time);
+        let until = timed.iter().find(critical).map(|(time, _)| *time);
+        if let Some(until) = until.filter(|time| Some(*time) != last && unanswered(whole)) {
+            let by = |time: Moment| timed.partition_point(|(at, _)| *at <= time);
+            let judged = |timed: &[Timed]| {
+                let bindings: Vec<(RowId, bool)> = timed.iter().map(|(_, b)| *b).collect();
+                self.judgement_with(subject, &bindings, false).0
+            };
+            let then = judged(&timed[..by(until)]);
+            if unanswered(&then) {
+                let earlier = &timed[..timed.partition_point(|(at, _)| *at < until)];
+                let mut first = FirstTimes::default();
+                if !earlier.is_empty() {
+                    first = self.first_times_among(subject, earlier, &judged(earlier), answered);
+                }
+                first_times(&mut first, &[until], &then, answered, &|_| then.clone());
+                first.until = Some(until);
+                return first;
+            }
+        }
+        self.first_times_among(subject, timed, whole, answered)
+    }
+
+    /// Whoever is bound in a thousand namespaces at a thousand times is not judged a thousand times in all of them:
+    /// namespaces that do not hang together have times of their own.
+    fn first_times_among(
+        &self,
+        subject: &Subject,
+        timed: &[Timed],
+        whole: &Assessment,
+        answered: &dyn Fn(&Finding) -> bool,
+    ) -> FirstTimes {
+        let place = |(_, (binding, _)): &Timed| self.bindings.key(*binding).0;
+        let places: BTreeSet<Sym> = timed.iter().map(place).collect();
+        let together = (places.len() > 2)
+            .then(|| {
+                let bindings: Vec<(RowId, bool)> = timed.iter().map(|(_, b)| *b).collect();
+                let held = self.held(subject, &bindings);
+                joined(&self.policy.catalogue, subject, &held)
+            })
+            .flatten();
+        self.first_times_of(subject, timed, whole, answered, together)
     }
 
     /// When what a subject holds by these bindings was first there. Given the namespaces that hang together,
@@ -209,13 +263,12 @@ impl Ledger {
         together: Option<BTreeSet<Arc<str>>>,
     ) -> FirstTimes {
         let mut first = FirstTimes::default();
-        let mut note = |timed: &[Timed], scopes: &dyn Fn(&Scope) -> bool| {
+        let mut note = |timed: &[Timed], whole: &Assessment, scopes: &dyn Fn(&Scope) -> bool| {
             let mut times: Vec<Moment> = timed.iter().map(|(t, _)| *t).collect();
             times.dedup();
             if times.is_empty() {
                 times.push(0); // system:masters that only an edge names
             }
-            let whole = whole.clone().at(scopes);
             let at = |i: usize| {
                 if i + 1 == times.len() {
                     return whole.clone();
@@ -224,10 +277,10 @@ impl Ledger {
                 let keep: Vec<(RowId, bool)> = timed[..by].iter().map(|(_, b)| *b).collect();
                 self.judgement_with(subject, &keep, false).0.at(scopes)
             };
-            first_times(&mut first, &times, &whole, answered, &at);
+            first_times(&mut first, &times, whole, answered, &at);
         };
         let Some(together) = together else {
-            note(timed, &|_| true);
+            note(timed, whole, &|_| true);
             return first;
         };
         let mut alone: Map<Sym, Vec<Timed>> = Map::default();
@@ -243,16 +296,19 @@ impl Ledger {
             }
         }
         if !joined.is_empty() {
-            note(&joined, &|scope| match scope {
+            let scopes = |scope: &Scope| match scope {
                 Scope::Cluster => true,
                 Scope::Namespace(ns) => together.contains(ns),
-            });
+            };
+            note(&joined, &whole.clone().at(&scopes), &scopes);
         }
+        let mut parts = whole.by_scope();
         for (namespace, mut here) in alone {
             here.extend(&everywhere);
             here.sort_by_key(|(time, _)| *time);
             let scope = self.scope(namespace);
-            note(&here, &|s| *s == scope);
+            let part = parts.remove(&scope).unwrap_or_default();
+            note(&here, &part, &|s| *s == scope);
         }
         first
     }
@@ -459,10 +515,7 @@ fn led_to(ledger: &Ledger, priority: Priority, of: &[RowId]) -> Option<Dirty<Row
         let Some(row) = ledger.subjects.get(id) else {
             continue;
         };
-        for (edge, _) in ways_on(ledger, row) {
-            if edge.cap < priority {
-                continue;
-            }
+        for (edge, _) in ways_on(ledger, row, priority) {
             for to in [Some(edge.to), edge.gate].into_iter().flatten() {
                 if everywhere(to) {
                     return None;
@@ -503,11 +556,15 @@ fn everywhere(to: ToKey) -> bool {
 }
 
 /// The edges of a subject, those that a wider grant took the place of included, each with when it was whole.
+///
+/// Those that are no older than its own findings of the priority are left out: no way through them is, either.
 fn ways_on<'a>(
     ledger: &'a Ledger,
     row: &'a SubjectRow,
+    priority: Priority,
 ) -> impl Iterator<Item = (EdgeRow, Moment)> + 'a {
     let ways = &row.since_own;
+    let own = ways.own[priority as usize];
     let held = row.edges.iter().copied().zip(ways.edges.iter().copied());
     // a name that nothing else has any more leads to nobody
     let without_pods = ledger.settings.without_pods;
@@ -516,7 +573,8 @@ fn ways_on<'a>(
         .narrower
         .iter()
         .filter_map(move |(edge, since, _)| Some((row_of(edge)?, *since)));
-    held.chain(narrower)
+    let all = held.chain(narrower);
+    all.filter(move |(edge, since)| edge.cap >= priority && own.is_none_or(|own| *since < own))
 }
 
 /// Since when each subject holds `priority` or more by any way; looking at some alone, which lead to nobody
@@ -549,10 +607,7 @@ fn by_ways(
         if let Some(time) = row.since_own.own[priority as usize] {
             queue.push(Reverse((time, Next::Subject(id, None))));
         }
-        for (edge, since) in ways_on(ledger, row) {
-            if edge.cap < priority {
-                continue;
-            }
+        for (edge, since) in ways_on(ledger, row, priority) {
             let pair = edge.gate.map(|_| {
                 halves.push(false);
                 halves.len() - 1
@@ -1060,6 +1115,33 @@ mod tests {
         s.bind("y", "admin", &["user:y"], &[NOW + 700]);
         s.settle();
         assert_eq!(s.escalations(), 1);
+    }
+
+    #[test]
+    fn grants_after_a_critical_one_have_no_say_and_those_before_it_have() {
+        let since = |earlier: bool, later: usize| {
+            let s = seen_by(|s| {
+                s.role("admin", ADMIN, &[OLD]);
+                s.role("deploy", &["create | core | pods"], &[OLD]);
+                s.account("a/strong", OLD);
+                s.bind("strong", "admin", &["sa:a/strong"], &[OLD]);
+                if earlier {
+                    s.bind("a/deploy", "deploy", &["user:u"], &[OLD + DAY]);
+                }
+                s.bind("admin", "admin", &["user:u"], &[OLD + 2 * DAY]);
+                for n in 0..later {
+                    let at = OLD + (3 + n as i64) * DAY;
+                    s.bind(&format!("n{n}/deploy"), "deploy", &["user:u"], &[at]);
+                }
+            });
+            assert_eq!(s.priority("user:u"), Priority::Critical);
+            assert_eq!(s.ledger.selfcheck(), 0);
+            s.since("user:u", Priority::Critical)
+        };
+        for later in [0, 1, 30] {
+            assert_eq!(since(false, later), OLD + 2 * DAY, "{later}");
+            assert_eq!(since(true, later), OLD + DAY, "{later}");
+        }
     }
 
     #[test]

@@ -262,6 +262,20 @@ impl Assessment {
         self
     }
 
+    /// What each scope has of it.
+    pub fn by_scope(&self) -> BTreeMap<Scope, Assessment> {
+        let mut parts: BTreeMap<Scope, Assessment> = BTreeMap::new();
+        for finding in &self.findings {
+            let part = parts.entry(finding.scope.clone()).or_default();
+            part.findings.push(finding.clone());
+        }
+        for edge in &self.edges {
+            let part = parts.entry(edge.scope.clone()).or_default();
+            part.edges.push(edge.clone());
+        }
+        parts
+    }
+
     /// The same findings and edges, whatever they rest on.
     pub fn same_power(&self, other: &Assessment) -> bool {
         self.edges == other.edges
@@ -582,9 +596,12 @@ pub fn joined(
     if masters || joins.iter().any(|perm| cluster.names(*perm).any()) {
         return None;
     }
-    // constrained impersonation: the identity may lie in one namespace, what is done with it in another
+    // constrained impersonation: the identity may lie in one namespace, what is done with it in another; but a
+    // `*` among verbs is half of it alone, and joins nothing where the other half is nowhere
     let grants = |v: &View| v.on.iter().flat_map(|on| on.iter()).any(|r| !r.is_empty());
-    let half = |v: &View| grants(v) || super::constrained::takes_identities(catalogue, v);
+    let takes = |v: &View| super::constrained::takes_identities(catalogue, v);
+    let whole = views.iter().any(grants) && views.iter().any(takes);
+    let half = |v: &View| whole && (grants(v) || takes(v));
     if half(cluster) {
         return None;
     }
