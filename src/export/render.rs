@@ -197,8 +197,8 @@ mod tests {
         let block = |name: &str| (Arc::from(name), Arc::new(NamespaceBlock::default()));
         Judged {
             namespaces: ["", "a", "b"].map(block).into(),
-            subjects: vec![subject("one")],
-            workloads: vec![workload("one")],
+            subjects: Arc::new(vec![subject("one")]),
+            workloads: Arc::new(vec![workload("one")]),
             ..Judged::default()
         }
     }
@@ -284,8 +284,10 @@ mod tests {
                 j.namespaces.push((Arc::from("c"), Arc::default()));
             }),
             with("another namespace", &|j| j.namespaces[2].0 = Arc::from("x")),
-            with("since", &|j| j.subjects[0].1.since += 1),
-            with("workload", &|j| j.workloads.push(workload("two"))),
+            with("since", &|j| Arc::make_mut(&mut j.subjects)[0].1.since += 1),
+            with("workload", &|j| {
+                Arc::make_mut(&mut j.workloads).push(workload("two"));
+            }),
             with("dropped", &|j| j.dropped[1] = 5),
             with("rules", &|j| {
                 j.rules.push(RuleCount {

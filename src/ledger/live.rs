@@ -22,6 +22,8 @@ struct SetKey {
     source: Option<RowId>,
 }
 
+type Sets = std::collections::HashSet<SetKey, foldhash::fast::RandomState>;
+
 /// An edge that waits for a set to rise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Wait {
@@ -33,6 +35,10 @@ struct Wait {
 #[derive(Debug, Default)]
 pub(crate) struct Live {
     waiting: Map<SetKey, Vec<Wait>>,
+    /// Sets that somebody waits for since they were last listed.
+    fresh: Sets,
+    /// Sets that look at single pods or nodes.
+    on_pods: Sets,
     /// Members of the sets that no key of a subject leads to.
     listed: Map<SetKey, Vec<RowId>>,
     member_of: Map<RowId, Vec<SetKey>>,
@@ -118,23 +124,7 @@ impl Live {
 
     /// The subject has these edges now instead of those.
     pub(crate) fn edges_changed(&mut self, id: RowId, before: &[EdgeRow], now: &[EdgeRow]) {
-        for edge in before {
-            self.pod_edges -= usize::from(looks_at_pods(edge.to));
-            for key in sets_of(id, edge) {
-                let Some(list) = self.waiting.get_mut(&key) else {
-                    continue;
-                };
-                list.retain(|w| w.subject != id);
-                if list.is_empty() {
-                    self.waiting.remove(&key);
-                    for member in self.listed.remove(&key).into_iter().flatten() {
-                        if let Some(of) = self.member_of.get_mut(&member) {
-                            of.retain(|k| *k != key);
-                        }
-                    }
-                }
-            }
-        }
+        // those that come before those that go: a set that somebody goes on waiting for stays listed
         for (i, edge) in now.iter().enumerate() {
             self.pod_edges += usize::from(looks_at_pods(edge.to));
             for key in sets_of(id, edge) {
@@ -142,7 +132,40 @@ impl Live {
                     subject: id,
                     edge: i as u32,
                 };
-                self.waiting.entry(key).or_default().push(wait);
+                let waiting = self.waiting.entry(key).or_default();
+                if waiting.is_empty() && members_are_listed(key.to) {
+                    self.fresh.insert(key);
+                    if looks_at_pods(key.to) {
+                        self.on_pods.insert(key);
+                    }
+                }
+                waiting.push(wait);
+            }
+        }
+        for (i, edge) in before.iter().enumerate() {
+            self.pod_edges -= usize::from(looks_at_pods(edge.to));
+            for key in sets_of(id, edge) {
+                let Some(list) = self.waiting.get_mut(&key) else {
+                    continue;
+                };
+                let wait = Wait {
+                    subject: id,
+                    edge: i as u32,
+                };
+                // of two that are alike the older one
+                if let Some(at) = list.iter().position(|w| *w == wait) {
+                    list.remove(at);
+                }
+                if list.is_empty() {
+                    self.waiting.remove(&key);
+                    self.fresh.remove(&key);
+                    self.on_pods.remove(&key);
+                    for member in self.listed.remove(&key).into_iter().flatten() {
+                        if let Some(of) = self.member_of.get_mut(&member) {
+                            of.retain(|k| *k != key);
+                        }
+                    }
+                }
             }
         }
         self.touch(id);
@@ -213,12 +236,17 @@ impl Live {
             }),
             _ => false,
         };
-        let keys: Vec<SetKey> = self
-            .waiting
-            .keys()
-            .filter(|k| members_are_listed(k.to) && (stale(k) || !self.listed.contains_key(k)))
-            .copied()
-            .collect();
+        let fresh = std::mem::take(&mut self.fresh);
+        let mut keys: Vec<SetKey> = fresh.iter().copied().collect();
+        let mut look = |sets: &mut dyn Iterator<Item = &SetKey>| {
+            keys.extend(sets.filter(|k| stale(k) && !fresh.contains(*k)));
+        };
+        // of all sets, a pod can only have changed these
+        if !namespaces.is_empty() || moved.all {
+            look(&mut self.waiting.keys().filter(|k| members_are_listed(k.to)));
+        } else if !moved.none() {
+            look(&mut self.on_pods.iter());
+        }
         for key in keys {
             let source = key
                 .source
@@ -353,8 +381,7 @@ impl Live {
     ) -> bool {
         let mut seen: Dirty<RowId> = Dirty::default();
         seen.insert(id);
-        let mut sets: std::collections::HashSet<SetKey, foldhash::fast::RandomState> =
-            Default::default();
+        let mut sets = Sets::default();
         let mut open = vec![(id, *edge)];
         while let Some((of, edge)) = open.pop() {
             if edge.cap < priority {

@@ -135,8 +135,12 @@ pub struct Ledger {
     subjects: Subjects,
     /// Bindings by the role they refer to: kind ClusterRole, namespace, name.
     role_refs: Map<(bool, Sym, Sym), Vec<RowId>>,
-    /// Shapes of pods, shared between replicas.
-    shapes: std::collections::HashSet<Arc<PodShape>, foldhash::fast::RandomState>,
+    /// Shapes of pods, shared between replicas, and how many have each.
+    shapes: Map<Arc<PodShape>, u32>,
+    /// Live pods of each shape by namespace.
+    replicas: Map<Sym, Map<Arc<PodShape>, Replicas>>,
+    /// Live pods that can take the node they are on, by the worst token there as last counted; by namespace.
+    escapes: Map<Sym, ByLevel>,
     /// Live pods that carry a projected API token of the account.
     carried: Map<(Sym, Sym), u32>,
     /// Accounts whose last live pod has gone, each with the moment until which edges still lead there.
@@ -188,6 +192,14 @@ pub struct Ledger {
     dirty: DirtySets,
 }
 
+/// The live pods of one shape in a namespace.
+#[derive(Clone, Copy, Debug, Default)]
+struct Replicas {
+    live: u32,
+    /// Those on no node.
+    unplaced: u32,
+}
+
 #[derive(Debug, Default)]
 struct NodePods {
     pods: Vec<RowId>,
@@ -200,8 +212,8 @@ struct NodePods {
 struct DirtySets {
     roles: Dirty<RowId>,
     aggregation: bool,
-    /// Some role's worth or existence may have moved, for those that look at other roles.
-    dependents: bool,
+    /// Where some role's worth or existence may have moved, for those that look at other roles.
+    dependents: Dirty<Sym>,
     bindings: Dirty<RowId>,
     subjects: Dirty<RowId>,
     /// Subjects whose status may differ.
@@ -210,6 +222,8 @@ struct DirtySets {
     namespaces: Dirty<Sym>,
     /// Only what is counted in subjects and pods.
     inhabitants: Dirty<Sym>,
+    /// Nothing but the number of live pods of these shapes, by as many.
+    replicas: Map<Sym, Map<Arc<PodShape>, i32>>,
     /// Of these the tokens of pods may be worth something else: nodes elsewhere may show it.
     tokens: Dirty<Sym>,
     /// Only what is counted in roles and bindings.
@@ -225,6 +239,9 @@ struct DirtySets {
     policy: bool,
     everything: bool,
     health: bool,
+    /// Something moved that subjects, that workloads in detail show.
+    subject_details: bool,
+    workload_details: bool,
 }
 
 impl DirtySets {
@@ -236,7 +253,7 @@ impl DirtySets {
             &self.grants,
             &self.nodes,
         ];
-        sets.iter().any(|set| !set.is_empty())
+        !self.replicas.is_empty() || sets.iter().any(|set| !set.is_empty())
     }
 }
 
@@ -257,7 +274,9 @@ impl Ledger {
             pods: Table::default(),
             subjects: Subjects::default(),
             role_refs: Map::default(),
-            shapes: Default::default(),
+            shapes: Map::default(),
+            replicas: Map::default(),
+            escapes: Map::default(),
             carried: Map::default(),
             lingering: Map::default(),
             carried_secrets: Map::default(),
@@ -593,6 +612,7 @@ impl Ledger {
         let mut row = RoleRow {
             rules,
             reaches: Arc::default(),
+            compiled: false,
             aggregated: cluster && (role.aggregation.is_some() || always),
             aggregation: None,
             shipped,
@@ -624,6 +644,7 @@ impl Ledger {
                 && old.aggregated == row.aggregated
                 && old.shipped == row.shipped;
             row.reaches = old.reaches.clone();
+            row.compiled = old.compiled;
             row.gives = old.gives;
             row.wildcards = old.wildcards.clone();
             row.depends = old.depends;
@@ -688,7 +709,7 @@ impl Ledger {
             self.dirty.roles.remove(&id);
             self.dirty.aggregation |=
                 row.aggregation.is_some() || (namespace == Sym::EMPTY && self.takes_unlabelled);
-            self.dirty.dependents = true;
+            self.dirty.dependents.insert(namespace);
             self.dirty.grants.insert(namespace);
             self.role_moved(namespace, name);
         }
@@ -991,13 +1012,9 @@ impl Ledger {
                 })
                 .collect(),
         };
-        let shape = match self.shapes.get(&shape) {
-            Some(known) => known.clone(),
-            None => {
-                let shape = Arc::new(shape);
-                self.shapes.insert(shape.clone());
-                shape
-            }
+        let shape = match self.shapes.get_key_value(&shape) {
+            Some((known, _)) => known.clone(),
+            None => Arc::new(shape),
         };
         let row = PodRow {
             shape,
@@ -1021,11 +1038,15 @@ impl Ledger {
             self.unlink_pod(id, namespace, name, &old);
         }
         self.pod_moved(namespace, name, &linked);
-        self.dirty.inhabitants.insert(namespace);
+        self.replica(namespace, &linked, true);
         if linked.node != Sym::EMPTY {
             let node = self.nodes.entry(linked.node).or_default();
             node.pods.push(id);
-            node.escapes += u32::from(linked.live() && linked.shape.escape != 0);
+            if linked.takes_node() {
+                node.escapes += 1;
+                let (priority, status) = node.worst;
+                self.escapes.entry(namespace).or_default()[priority as usize][status as usize] += 1;
+            }
             self.dirty.nodes.insert(linked.node);
         }
         if linked.live() {
@@ -1043,12 +1064,18 @@ impl Ledger {
 
     fn unlink_pod(&mut self, id: RowId, namespace: Sym, name: Sym, row: &PodRow) {
         self.pod_moved(namespace, name, row);
-        self.dirty.inhabitants.insert(namespace);
+        self.replica(namespace, row, false);
         if let Some(node) = self.nodes.get_mut(&row.node) {
             if let Some(at) = node.pods.iter().position(|p| *p == id) {
                 node.pods.swap_remove(at);
             }
-            node.escapes -= u32::from(row.live() && row.shape.escape != 0);
+            if row.takes_node() {
+                node.escapes -= 1;
+                let (priority, status) = node.worst;
+                if let Some(here) = self.escapes.get_mut(&namespace) {
+                    here[priority as usize][status as usize] -= 1;
+                }
+            }
             if node.pods.is_empty() {
                 self.nodes.remove(&row.node);
             }
@@ -1057,10 +1084,37 @@ impl Ledger {
         if row.live() {
             self.carry(namespace, &row.shape, false);
         }
-        if Arc::strong_count(&row.shape) == 2 {
-            // this row and the set of shapes
-            self.shapes.remove(&row.shape);
+    }
+
+    /// One pod of its shape more or less.
+    fn replica(&mut self, namespace: Sym, pod: &PodRow, up: bool) {
+        count(&mut self.shapes, pod.shape.clone(), up);
+        if !pod.live() {
+            return;
         }
+        let unplaced = u32::from(pod.node == Sym::EMPTY);
+        let here = self.replicas.entry(namespace).or_default();
+        let replicas = here.entry(pod.shape.clone()).or_default();
+        if up {
+            replicas.live += 1;
+            replicas.unplaced += unplaced;
+        } else {
+            replicas.live -= 1;
+            replicas.unplaced -= unplaced;
+        }
+        if replicas.live == 0 {
+            here.remove(&pod.shape);
+            if here.is_empty() {
+                self.replicas.remove(&namespace);
+                self.escapes.remove(&namespace);
+            }
+        }
+        if !self.watching || self.dirty.inhabitants.contains(&namespace) {
+            self.dirty.inhabitants.insert(namespace);
+            return;
+        }
+        let here = self.dirty.replicas.entry(namespace).or_default();
+        *here.entry(pod.shape.clone()).or_default() += if up { 1 } else { -1 };
     }
 
     /// Counts what a live pod carries, up or down. Who carries a token at all is what edges look at.
@@ -1197,7 +1251,7 @@ impl Ledger {
             for (_, ns, name, row) in self.pods.iter() {
                 [ns, name, row.node].into_iter().for_each(&mut *mark);
             }
-            for shape in &self.shapes {
+            for shape in self.shapes.keys() {
                 mark(shape.account);
                 shape.workload.iter().for_each(|(k, n)| {
                     mark(*k);
@@ -1225,6 +1279,7 @@ impl Ledger {
                 .for_each(|ns| mark(*ns));
             for (_, row) in self.subjects.iter() {
                 key_names(row.key, mark);
+                row.depends.namespaces().iter().for_each(|ns| mark(*ns));
                 for edge in &row.edges {
                     mark(edge.scope);
                     rows_to_names(edge.to, mark);

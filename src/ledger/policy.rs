@@ -55,6 +55,7 @@ impl Ledger {
         for subject in accepted.changed(&self.accepted) {
             self.acceptances_moved(&subject);
         }
+        (self.dirty.subject_details, self.dirty.workload_details) = (true, true);
         self.dirty.policy = true;
         // details are part of the blocks; the limit and the rest of the new configuration are published
         // with the cluster's own

@@ -27,6 +27,8 @@ pub(crate) type InPlaces = [Priority; 3];
 pub(crate) struct RoleRow {
     pub(crate) rules: Arc<PackedRules>,
     pub(crate) reaches: Arc<Reaches>,
+    /// `reaches` and what follows from it were worked out for these or earlier rules.
+    pub(crate) compiled: bool,
     /// It has an aggregationRule, or is one of the three that always have.
     pub(crate) aggregated: bool,
     /// Labels and selectors, kept where aggregation is ours to do (manifests).
@@ -167,6 +169,11 @@ impl PodRow {
     pub(crate) fn live(&self) -> bool {
         !self.phase.terminal()
     }
+
+    /// Live, and whoever is in it can take its node.
+    pub(crate) fn takes_node(&self) -> bool {
+        self.live() && self.shape.escape != 0
+    }
 }
 
 /// An [`crate::risk::Edge`] with interned names.
@@ -245,8 +252,58 @@ pub(crate) struct SubjectRow {
     pub(crate) risen: bool,
     /// What holds it above its own priority.
     pub(crate) support: Option<Support>,
-    /// Its judgement looked at other roles.
-    pub(crate) depends: bool,
+    /// The other roles that its judgement looked at.
+    pub(crate) depends: Depends,
+}
+
+/// Which other roles a judgement looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Depends {
+    #[default]
+    Not,
+    /// Roles of a few namespaces.
+    OnRolesIn(Box<[Sym]>),
+    /// Those of many, or ClusterRoles.
+    OnAll,
+}
+
+impl Depends {
+    /// More namespaces than these count as all.
+    const FEW: usize = 8;
+
+    /// It looked at Roles of this namespace too.
+    pub(crate) fn add(&mut self, namespace: Sym) {
+        match self {
+            Depends::Not => *self = Depends::OnRolesIn([namespace].into()),
+            Depends::OnRolesIn(some) if some.contains(&namespace) => {}
+            Depends::OnRolesIn(some) if some.len() < Depends::FEW => {
+                let more = some.iter().copied().chain([namespace]);
+                *self = Depends::OnRolesIn(more.collect());
+            }
+            Depends::OnRolesIn(_) | Depends::OnAll => *self = Depends::OnAll,
+        }
+    }
+
+    pub(crate) fn namespaces(&self) -> &[Sym] {
+        match self {
+            Depends::OnRolesIn(some) => some,
+            Depends::Not | Depends::OnAll => &[],
+        }
+    }
+
+    /// Does it hang on roles that have moved in these namespaces? ClusterRoles are worth something in all.
+    pub(crate) fn on_any(
+        &self,
+        moved: &std::collections::HashSet<Sym, foldhash::fast::RandomState>,
+    ) -> bool {
+        match self {
+            Depends::Not => false,
+            Depends::OnRolesIn(some) => {
+                moved.contains(&Sym::EMPTY) || some.iter().any(|ns| moved.contains(ns))
+            }
+            Depends::OnAll => true,
+        }
+    }
 }
 
 impl SubjectRow {
@@ -268,7 +325,7 @@ impl SubjectRow {
             kept: 0,
             risen: false,
             support: None,
-            depends: false,
+            depends: Depends::Not,
         }
     }
 }

@@ -9,11 +9,13 @@
 
 use super::accepted::Answered;
 use super::graph;
-use super::rows::{BindingRow, RoleRow, SubjectRow};
-use super::table::RowId;
+use super::rows::{BindingRow, PodShape, RoleRow, SubjectRow};
+use super::table::{Map, RowId};
+use super::tally::ByLevel;
 use super::{Ledger, Sym};
 use crate::object::Resource;
 use crate::risk::{Assessment, Reaches};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// A self-check on its way. Give it the ledger between settled batches, again and again.
@@ -122,7 +124,40 @@ impl Ledger {
             let worst = self.worst_on(**node, &mut known);
             worst.is_some_and(|worst| worst != on.worst)
         });
-        unlike.count() + miscounted.count() + misjudged.count()
+        unlike.count() + miscounted.count() + misjudged.count() + self.miscounted_pods()
+    }
+
+    /// Namespaces in which the pods of some shape, or those that can take their node, are others than were counted
+    /// up and down.
+    fn miscounted_pods(&self) -> usize {
+        let mut replicas: Map<Sym, Map<&Arc<PodShape>, (u32, u32)>> = Map::default();
+        let mut escapes: Map<Sym, ByLevel> = Map::default();
+        for (_, ns, _, pod) in self.pods.iter().filter(|(.., p)| p.live()) {
+            let here = replicas.entry(ns).or_default();
+            let (live, unplaced) = here.entry(&pod.shape).or_default();
+            *live += 1;
+            *unplaced += u32::from(pod.node == Sym::EMPTY);
+            if let Some(on) = self.nodes.get(&pod.node).filter(|_| pod.takes_node()) {
+                let (priority, status) = on.worst;
+                escapes.entry(ns).or_default()[priority as usize][status as usize] += 1;
+            }
+        }
+        let known = |ns: &Sym| {
+            let here = self.replicas.get(ns).into_iter().flatten();
+            let here = here.map(|(shape, r)| (shape, (r.live, r.unplaced)));
+            here.collect::<Map<_, _>>()
+        };
+        let spaces: BTreeSet<Sym> = replicas
+            .keys()
+            .chain(self.replicas.keys())
+            .copied()
+            .collect();
+        let wrong = spaces.into_iter().filter(|ns| {
+            let counted = self.escapes.get(ns).copied().unwrap_or_default();
+            replicas.remove(ns).unwrap_or_default() != known(ns)
+                || escapes.get(ns).copied().unwrap_or_default() != counted
+        });
+        wrong.count()
     }
 
     /// Is what is counted of a namespace not what it holds? One that is gone by now is not.
@@ -198,7 +233,7 @@ mod tests {
             ledger.roles.find(super::Sym::EMPTY, name).expect("a role")
         };
         type Tamper<'a> = (&'a str, &'a dyn Fn(&mut Ledger));
-        let tampers: [Tamper<'_>; 9] = [
+        let tampers: [Tamper<'_>; 11] = [
             ("a role's power", &|l| {
                 let id = role(l);
                 l.roles.get_mut(id).expect("a role").reaches = Arc::default();
@@ -222,6 +257,14 @@ mod tests {
             ("a namespace's counts", &|l| {
                 let block = l.blocks.get_mut("a").expect("a block");
                 Arc::make_mut(block).pods += 1;
+            }),
+            ("pods of a shape", &|l| {
+                let here = l.replicas.values_mut().flat_map(|here| here.values_mut());
+                here.for_each(|replicas| replicas.unplaced += 1);
+            }),
+            ("pods that can take their node", &|l| {
+                let namespace = l.names.get("a").expect("a name");
+                l.escapes.entry(namespace).or_default()[0][0] += 1;
             }),
             ("a namespace that is gone", &|l| {
                 l.blocks.insert(Arc::from("gone"), Arc::default());

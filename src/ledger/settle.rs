@@ -3,7 +3,7 @@
 use super::accepted::Answered;
 use super::live;
 use super::names::Sym;
-use super::rows::{EdgeRow, InPlaces, RoleRow, SubjectKey, SubjectRow, ToKey};
+use super::rows::{Depends, EdgeRow, InPlaces, RoleRow, SubjectKey, SubjectRow, ToKey};
 use super::since::{self, Moment, SinceOwn, moment};
 use super::subjects::namespace_of;
 use super::table::{Map, RowId};
@@ -24,8 +24,7 @@ use std::sync::{Arc, PoisonError};
 #[derive(Clone)]
 struct Judgement {
     whole: Assessment,
-    /// It looked at other roles.
-    depends: bool,
+    depends: Depends,
     covered: Option<Priority>,
     since: SinceOwn,
     answered: Option<Box<Answered>>,
@@ -43,7 +42,7 @@ pub(super) struct Given {
 /// What other roles are worth, for the judgement of one subject or role; remembers whether it was asked.
 struct Others<'a> {
     ledger: &'a Ledger,
-    asked: Cell<bool>,
+    asked: RefCell<Depends>,
     /// The question is part of a larger one: what it leads to is noted here and looked at there.
     on_the_way: Option<&'a OnTheWay>,
     /// The same for all roles at once, with the one that asks.
@@ -138,10 +137,32 @@ impl<'a> Others<'a> {
     fn new(ledger: &'a Ledger) -> Others<'a> {
         Others {
             ledger,
-            asked: Cell::new(false),
+            asked: RefCell::default(),
             on_the_way: None,
             worths: None,
             of_role: false,
+        }
+    }
+
+    /// Asks about the Roles of a namespace; `None` where no name of one is known yet, so that any may come.
+    fn ask_in(&self, namespace: &str) -> Option<Sym> {
+        let known = self.ledger.names.get(namespace);
+        let mut asked = self.asked.borrow_mut();
+        match known {
+            Some(ns) => asked.add(ns),
+            None => *asked = Depends::OnAll,
+        }
+        known
+    }
+
+    fn ask_for(&self, cluster_role: bool, scope: &Scope) {
+        match scope {
+            Scope::Namespace(ns) if !cluster_role => {
+                self.ask_in(ns);
+            }
+            _ => {
+                self.asked.replace(Depends::OnAll);
+            }
         }
     }
 
@@ -155,7 +176,7 @@ impl<'a> Others<'a> {
 
 impl Context for Others<'_> {
     fn role_priority(&self, cluster_role: bool, name: &str, scope: &Scope) -> Option<Priority> {
-        self.asked.set(true);
+        self.ask_for(cluster_role, scope);
         let Some((worths, who)) = self.worths else {
             return self
                 .ledger
@@ -166,8 +187,7 @@ impl Context for Others<'_> {
     }
 
     fn strongest_role(&self, namespace: &str) -> Priority {
-        self.asked.set(true);
-        let Some(ns) = self.ledger.names.get(namespace) else {
+        let Some(ns) = self.ask_in(namespace) else {
             return Priority::None;
         };
         match self.worths {
@@ -177,7 +197,7 @@ impl Context for Others<'_> {
     }
 
     fn namespaces_with_role(&self, name: &str) -> Vec<Arc<str>> {
-        self.asked.set(true);
+        self.asked.replace(Depends::OnAll);
         let Some(name) = self.ledger.names.get(name) else {
             return Vec::new();
         };
@@ -190,7 +210,7 @@ impl Context for Others<'_> {
     }
 
     fn role_reaches(&self, cluster_role: bool, name: &str, scope: &Scope) -> Vec<To> {
-        self.asked.set(true);
+        self.ask_for(cluster_role, scope);
         let ledger = self.ledger;
         if self.of_role {
             return Vec::new();
@@ -212,12 +232,8 @@ impl Context for Others<'_> {
     }
 
     fn roles_reach(&self, namespace: &str) -> Arc<[To]> {
-        self.asked.set(true);
         let ledger = self.ledger;
-        if self.of_role {
-            return Arc::default();
-        }
-        let Some(ns) = ledger.names.get(namespace) else {
+        let Some(ns) = self.ask_in(namespace).filter(|_| !self.of_role) else {
             return Arc::default();
         };
         // every subject that may bind any Role there asks, and again for every time that it may have done so
@@ -255,7 +271,7 @@ impl Ledger {
         let quiet = !dirty.everything
             && self.live.quiet()
             && !dirty.times
-            && !dirty.dependents
+            && dirty.dependents.is_empty()
             && !dirty.aggregation
             && !dirty.health
             && dirty.roles.is_empty()
@@ -408,12 +424,24 @@ impl Ledger {
             let Some(row) = self.roles.get_mut(id) else {
                 continue;
             };
+            // of a Role others know what it gives and whom it leads to, of a ClusterRole also what it is worth
+            // in single namespaces
+            let harmless = |reaches: &Reaches, leads: bool, depends: bool| {
+                !depends && (reaches.is_empty() || (namespace != Sym::EMPTY && !leads))
+            };
+            let alike = row.compiled
+                && row.gives == given.levels
+                && harmless(&row.reaches, row.leads, row.depends)
+                && harmless(&reaches, given.leads, given.depends);
+            if !alike {
+                self.dirty.dependents.insert(namespace);
+            }
+            row.compiled = true;
             row.reaches = Arc::new(reaches);
             row.gives = given.levels;
             row.wildcards = wildcards;
             row.depends = given.depends;
             row.leads = given.leads;
-            self.dirty.dependents = true;
             self.role_moved(namespace, name);
         }
     }
@@ -452,7 +480,7 @@ impl Ledger {
         };
         Given {
             levels,
-            depends: others.asked.get(),
+            depends: *others.asked.borrow() != Depends::Not,
             leads: leads.get(),
         }
     }
@@ -729,7 +757,8 @@ impl Ledger {
     /// Roles and subjects whose judgement looks at other roles (named `bind`): all of them anew, from
     /// nothing upwards, so that two roles that only hold each other up fall.
     fn settle_dependents(&mut self) {
-        if !std::mem::take(&mut self.dirty.dependents) {
+        let moved = std::mem::take(&mut self.dirty.dependents);
+        if moved.is_empty() {
             return;
         }
         self.roles_reached
@@ -769,7 +798,7 @@ impl Ledger {
             };
             // one rule alone may look at other roles as well
             let wildcards = self.wildcards(namespace, name, &row.rules.unpack());
-            let moved = row.gives != before || row.wildcards != wildcards;
+            let rises = row.gives != before || row.wildcards != wildcards;
             // what it gives in a single namespace is not kept: where that may be something else than in any
             // other, it is counted anew where it is bound
             let ordinary = || wildcards.iter().map(|w| w[2]).chain([row.gives[2]]);
@@ -783,10 +812,10 @@ impl Ledger {
                 Sym::EMPTY => bound.filter(matters).collect(),
                 _ => Vec::new(),
             };
-            if moved {
+            if rises {
                 self.role_moved(namespace, name);
             }
-            if moved || !places.is_empty() {
+            if rises || !places.is_empty() {
                 self.dirty.grants.insert(namespace);
             }
             self.dirty.grants.extend(places);
@@ -797,7 +826,7 @@ impl Ledger {
         self.dirty.subjects.extend(
             self.subjects
                 .iter()
-                .filter(|(_, r)| r.depends)
+                .filter(|(_, r)| r.depends.on_any(&moved))
                 .map(|(id, _)| id),
         );
     }
@@ -932,8 +961,8 @@ impl Ledger {
             .collect()
     }
 
-    /// The judgement of one subject; the second value tells whether it looked at other roles.
-    pub(super) fn judgement(&self, key: SubjectKey, explain: bool) -> (Assessment, bool) {
+    /// The judgement of one subject; the second value tells which other roles it looked at.
+    pub(super) fn judgement(&self, key: SubjectKey, explain: bool) -> (Assessment, Depends) {
         let subject = self.subject(key);
         let bindings = self.bindings_of(&subject, key);
         self.judgement_with(&subject, &bindings, explain)
@@ -944,7 +973,7 @@ impl Ledger {
         subject: &Subject,
         bindings: &[(RowId, bool)],
         explain: bool,
-    ) -> (Assessment, bool) {
+    ) -> (Assessment, Depends) {
         self.judgement_of(subject, &self.held(subject, bindings), explain)
     }
 
@@ -954,7 +983,7 @@ impl Ledger {
         subject: &Subject,
         held: &[Held<'_>],
         explain: bool,
-    ) -> (Assessment, bool) {
+    ) -> (Assessment, Depends) {
         let others = Others::new(self);
         let version = self.settings.version;
         let got = assess(
@@ -965,7 +994,7 @@ impl Ledger {
             &others,
             explain,
         );
-        (got, others.asked.get())
+        (got, others.asked.into_inner())
     }
 
     /// The priority up to which the shipped pairs answer for a subject (contract §3).

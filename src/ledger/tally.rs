@@ -120,9 +120,9 @@ pub struct Judged {
     /// Rises seen by watching, by namespace and priority.
     pub escalations: Vec<(Arc<str>, Priority, u64)>,
     /// Subjects in detail with their namespaces, in the order of the namespaces, within the limit.
-    pub subjects: Vec<(Arc<str>, SubjectDetail)>,
+    pub subjects: Arc<Vec<(Arc<str>, SubjectDetail)>>,
     /// Workloads in detail, the same.
-    pub workloads: Vec<(Arc<str>, WorkloadDetail)>,
+    pub workloads: Arc<Vec<(Arc<str>, WorkloadDetail)>>,
     /// Series left out of the two for the limit.
     pub dropped: [u64; 2],
 }
@@ -209,6 +209,7 @@ impl Ledger {
     /// The numbers as they stand, as a new generation if they differ from the last.
     pub(super) fn publish(&mut self) {
         let judged = self.judged();
+        (self.dirty.subject_details, self.dirty.workload_details) = (false, false);
         if *self.last_judged != judged {
             self.last_judged = Arc::new(judged);
             self.generation += 1;
@@ -220,6 +221,7 @@ impl Ledger {
         let all = std::mem::take(&mut self.dirty.namespaces);
         let mut inhabitants = std::mem::take(&mut self.dirty.inhabitants);
         let mut grants = std::mem::take(&mut self.dirty.grants);
+        let replicas = std::mem::take(&mut self.dirty.replicas);
         // a pod's node may carry tokens of other namespaces: pods that can take it follow
         let mut nodes = std::mem::take(&mut self.dirty.nodes);
         inhabitants.extend(&all);
@@ -228,27 +230,10 @@ impl Ledger {
         for ns in tokens.union(&all) {
             nodes.extend(self.pods.in_namespace(*ns).map(|(.., p)| p.node));
         }
-        let mut known = Map::default();
-        for node in nodes {
-            let Some(worst) = self.worst_on(node, &mut known) else {
-                continue;
-            };
-            let on = self.nodes.entry(node).or_default();
-            if std::mem::replace(&mut on.worst, worst) == worst {
-                // who has come or gone there has its namespace counted anyway
-                continue;
-            }
-            for id in &on.pods {
-                if self
-                    .pods
-                    .get(*id)
-                    .is_some_and(|p| p.live() && p.shape.escape != 0)
-                {
-                    inhabitants.insert(self.pods.key(*id).0);
-                }
-            }
-        }
-        let mut touched: Vec<Sym> = inhabitants.union(&grants).copied().collect();
+        let escapes = self.count_nodes(nodes);
+        let mut touched: Dirty<Sym> = inhabitants.union(&grants).copied().collect();
+        touched.extend(replicas.keys().chain(&escapes));
+        let mut touched: Vec<Sym> = touched.into_iter().collect();
         touched.sort_unstable();
         for ns in touched {
             let name = self.names.text(ns);
@@ -262,18 +247,31 @@ impl Ledger {
                     .in_namespace(ns)
                     .any(|(_, name, r)| !r.shipped || self.role_is_bound(ns, name));
             if !there {
-                self.blocks.remove(name);
+                if self.blocks.remove(name).is_some() {
+                    (self.dirty.subject_details, self.dirty.workload_details) = (true, true);
+                }
                 self.escalations.retain(|(of, _), _| **of != *name);
                 continue;
             }
             let known = self.blocks.get(name);
             let mut block = known.map(|b| (**b).clone()).unwrap_or_default();
-            if known.is_none() || inhabitants.contains(&ns) {
+            let mut moved = replicas.get(&ns).into_iter().flatten();
+            let anew = known.is_none()
+                || inhabitants.contains(&ns)
+                || !moved.all(|moved| self.count_moved(ns, moved, &mut block));
+            if anew {
                 self.count_inhabitants(ns, &mut block);
+            } else {
+                block.node_escape_pods = self.node_escapes(ns);
             }
             if known.is_none() || grants.contains(&ns) {
                 self.count_grants(ns, &mut block);
             }
+            let (subjects, workloads) = known.map_or((&[][..], &[][..]), |known| {
+                (&known.subject_details, &known.workload_details)
+            });
+            self.dirty.subject_details |= block.subject_details != subjects;
+            self.dirty.workload_details |= block.workload_details != workloads;
             match self.blocks.get_mut(name) {
                 Some(known) if **known == block => {}
                 Some(known) => *known = Arc::new(block),
@@ -282,6 +280,35 @@ impl Ledger {
                 }
             }
         }
+    }
+
+    /// Looks for the worst token on these nodes anew; returns where pods lie that can take one on which it has
+    /// moved.
+    fn count_nodes(&mut self, nodes: Dirty<Sym>) -> Dirty<Sym> {
+        let mut known = Map::default();
+        let mut escapes = Dirty::default();
+        for node in nodes {
+            let Some(worst) = self.worst_on(node, &mut known) else {
+                continue;
+            };
+            let on = self.nodes.entry(node).or_default();
+            let before = std::mem::replace(&mut on.worst, worst);
+            if before == worst {
+                continue;
+            }
+            for id in &on.pods {
+                let Some(pod) = self.pods.get(*id).filter(|p| p.takes_node()) else {
+                    continue;
+                };
+                debug_assert_eq!(pod.node, node);
+                let ns = self.pods.key(*id).0;
+                let here = self.escapes.entry(ns).or_default();
+                here[before.0 as usize][before.1 as usize] -= 1;
+                here[worst.0 as usize][worst.1 as usize] += 1;
+                escapes.insert(ns);
+            }
+        }
+        escapes
     }
 
     pub(super) fn count(&self, ns: Sym) -> NamespaceBlock {
@@ -303,20 +330,32 @@ impl Ledger {
         };
         let mut used: Dirty<Sym> = Dirty::default();
         let mut workloads: Map<(Sym, Sym), Workload> = Map::default();
-        // replicas are alike, but for the node
-        let mut alike: Map<*const PodShape, Alike> = Map::default();
-        for (_, name, pod) in self.pods.in_namespace(ns).filter(|(.., p)| p.live()) {
-            let alike = alike.entry(Arc::as_ptr(&pod.shape)).or_insert_with(|| {
-                let alike = self.alike(ns, &pod.shape);
-                used.extend(&alike.accounts);
-                if !pod.shape.mirror {
-                    used.insert(pod.shape.account);
+        let mut alone: Map<*const PodShape, Alike> = Map::default();
+        for (shape, replicas) in self.replicas.get(&ns).into_iter().flatten() {
+            let alike = self.alike(ns, shape);
+            used.extend(&alike.accounts);
+            if !shape.mirror {
+                used.insert(shape.account);
+            }
+            add_pods(replicas.live as i32, &alike, &mut block);
+            match shape.workload {
+                Some(of) => self.count_workload(of, replicas.live, &alike, &mut workloads),
+                None if self.in_detail(&alike) => {
+                    alone.insert(Arc::as_ptr(shape), alike);
                 }
-                alike
-            });
-            self.count_pod(pod, alike, &mut block);
-            self.count_workload(name, pod, alike, &mut workloads);
+                None => {}
+            }
         }
+        if !alone.is_empty() {
+            // the series of a pod that no workload has made bears its own name
+            let kind = self.names.get("Pod").unwrap_or(Sym::STAR);
+            for (_, name, pod) in self.pods.in_namespace(ns).filter(|(.., p)| p.live()) {
+                if let Some(alike) = alone.get(&Arc::as_ptr(&pod.shape)) {
+                    self.count_workload((kind, name), 1, alike, &mut workloads);
+                }
+            }
+        }
+        block.node_escape_pods = self.node_escapes(ns);
         block.workload_details = self.details(workloads);
         for (id, row) in self.subjects.in_namespace(ns) {
             let kind = kind_index(row.key);
@@ -348,6 +387,58 @@ impl Ledger {
             .subject_details
             .sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
         *into = block;
+    }
+
+    /// Counts the pods of a shape up or down by as many as have come or gone. Not where that is not all there is to
+    /// it: an account may be used or idle from now on, and a pod of its own has its own series.
+    fn count_moved(
+        &self,
+        ns: Sym,
+        (shape, moved): (&Arc<PodShape>, &i32),
+        block: &mut NamespaceBlock,
+    ) -> bool {
+        if *moved == 0 {
+            return true;
+        }
+        let here = self.replicas.get(&ns).and_then(|here| here.get(shape));
+        let now = here.map_or(0, |replicas| replicas.live);
+        if now == 0 || i64::from(now) == i64::from(*moved) {
+            return false;
+        }
+        let alike = self.alike(ns, shape);
+        if self.in_detail(&alike) {
+            let Some((kind, name)) = shape.workload else {
+                return false;
+            };
+            let (kind, name) = (self.names.text(kind), self.names.text(name));
+            let at = block
+                .workload_details
+                .binary_search_by(|d| (&*d.kind, &*d.name).cmp(&(kind, name)));
+            let Ok(at) = at else {
+                return false;
+            };
+            let pods = &mut block.workload_details[at].pods;
+            *pods = pods.saturating_add_signed(*moved);
+        }
+        add_pods(*moved, &alike, block);
+        true
+    }
+
+    /// Live pods that can take their node, by the worst token on it; before they have one, by their own.
+    fn node_escapes(&self, ns: Sym) -> ByLevel {
+        let mut out = self.escapes.get(&ns).copied().unwrap_or_default();
+        for (shape, replicas) in self.replicas.get(&ns).into_iter().flatten() {
+            if shape.escape != 0 && replicas.unplaced > 0 {
+                let (priority, status) = self.alike(ns, shape).level;
+                out[priority as usize][status as usize] += replicas.unplaced;
+            }
+        }
+        out
+    }
+
+    /// Workloads of these pods have series of their own.
+    fn in_detail(&self, alike: &Alike) -> bool {
+        alike.strongest.is_some() && self.policy.detail.contains(&alike.level.0)
     }
 
     /// What is counted in roles and bindings.
@@ -407,47 +498,24 @@ impl Ledger {
         }
     }
 
-    fn count_pod(&self, pod: &PodRow, alike: &Alike, block: &mut NamespaceBlock) {
-        block.pods += 1;
-        let (priority, status) = alike.level;
-        block.hot_pods[priority as usize][status as usize] += 1;
-        if let Some(own) = alike.automount {
-            block.automount_pods[own as usize] += 1;
-        }
-        block.needless_token_pods += u32::from(alike.needless);
-        if pod.shape.escape != 0 {
-            let on = self.nodes.get(&pod.node);
-            let (priority, status) = on.map_or(alike.level, |on| on.worst);
-            block.node_escape_pods[priority as usize][status as usize] += 1;
-        }
-        for (count, receives) in block.secret_pods.iter_mut().zip(alike.secrets) {
-            *count += u32::from(receives);
-        }
-    }
-
-    /// Adds a pod to its workload; the workload shows the strongest of its pods' accounts.
+    /// Adds pods to their workload; it shows the strongest of its pods' accounts.
     fn count_workload(
         &self,
-        name: Sym,
-        pod: &PodRow,
+        of: (Sym, Sym),
+        pods: u32,
         alike: &Alike,
         workloads: &mut Map<(Sym, Sym), Workload>,
     ) {
         let worth = alike.level;
-        let Some(account) = alike.strongest else {
+        let Some(account) = alike.strongest.filter(|_| self.in_detail(alike)) else {
             return;
         };
-        if !self.policy.detail.contains(&worth.0) {
-            return;
-        }
-        let alone = || (self.names.get("Pod").unwrap_or(Sym::STAR), name);
-        let of = pod.shape.workload.unwrap_or_else(alone);
         let workload = workloads.entry(of).or_insert(Workload {
             account,
             worth,
             pods: 0,
         });
-        workload.pods += 1;
+        workload.pods += pods;
         let before = workload.worth;
         let first = || self.names.text(account) < self.names.text(workload.account);
         if (before == worth && first()) || worse(before, worth) != before {
@@ -662,6 +730,15 @@ impl Ledger {
         (self.role_of(id).is_none(), account)
     }
 
+    /// What all namespaces have in detail, with their names.
+    fn all_details<T: Clone>(&self, of: impl Fn(&NamespaceBlock) -> &[T]) -> Vec<(Arc<str>, T)> {
+        let mut all = Vec::new();
+        for (ns, block) in &self.blocks {
+            all.extend(of(block).iter().map(|d| (ns.clone(), d.clone())));
+        }
+        all
+    }
+
     fn judged(&self) -> Judged {
         let rules = &self.policy.catalogue.rules;
         let mut counts = Vec::new();
@@ -685,31 +762,24 @@ impl Ledger {
             .iter()
             .map(|(n, b)| (n.clone(), b.clone()))
             .collect();
-        let limit = self.policy.detail_limit;
-        let (mut subjects, mut workloads) = (Vec::new(), Vec::new());
-        for (ns, block) in &self.blocks {
-            subjects.extend(
-                block
-                    .subject_details
-                    .iter()
-                    .map(|d| (ns.clone(), d.clone())),
-            );
-            workloads.extend(
-                block
-                    .workload_details
-                    .iter()
-                    .map(|d| (ns.clone(), d.clone())),
-            );
-        }
-        // kept first: higher priority, open before accepted before builtin, newer
-        let dropped = [
-            keep(&mut subjects, limit, |(_, d)| {
+        let last = &self.last_judged;
+        let (mut subjects, mut workloads) = (last.subjects.clone(), last.workloads.clone());
+        let mut dropped = last.dropped;
+        // kept first: higher priority, open before accepted before builtin, newer or larger
+        if self.dirty.subject_details {
+            let mut all = self.all_details(|block| &block.subject_details);
+            dropped[0] = keep(&mut all, self.policy.detail_limit, |(_, d)| {
                 (Reverse(d.priority), d.status as u8, Reverse(d.since))
-            }),
-            keep(&mut workloads, limit, |(_, d)| {
+            });
+            subjects = Arc::new(all);
+        }
+        if self.dirty.workload_details {
+            let mut all = self.all_details(|block| &block.workload_details);
+            dropped[1] = keep(&mut all, self.policy.detail_limit, |(_, d)| {
                 (Reverse(d.priority), d.status as u8, Reverse(d.pods))
-            }),
-        ];
+            });
+            workloads = Arc::new(all);
+        }
         Judged {
             namespaces,
             rules: counts,
@@ -776,6 +846,25 @@ impl Ledger {
             .iter()
             .filter(|(_, ns, _, r)| of(*ns) && !r.shipped)
             .count()
+    }
+}
+
+/// Adds pods that are alike to what is counted of pods, or takes them away.
+fn add_pods(pods: i32, alike: &Alike, block: &mut NamespaceBlock) {
+    let add = |count: &mut u32| *count = count.saturating_add_signed(pods);
+    let (priority, status) = alike.level;
+    add(&mut block.pods);
+    add(&mut block.hot_pods[priority as usize][status as usize]);
+    if let Some(own) = alike.automount {
+        add(&mut block.automount_pods[own as usize]);
+    }
+    if alike.needless {
+        add(&mut block.needless_token_pods);
+    }
+    for (count, receives) in block.secret_pods.iter_mut().zip(alike.secrets) {
+        if receives {
+            add(count);
+        }
     }
 }
 

@@ -28,6 +28,13 @@ const TURN: Duration = Duration::from_secs(1);
 /// A batch is settled at the latest after this many changes: one batch must not hold readers up for long.
 const BATCH: usize = 512;
 
+/// What comes within this time of a batch that moved something is judged with the next one: of a rollout's changes
+/// each costs less the more there are, and nobody scrapes more often.
+const PAUSE: Duration = Duration::from_millis(40);
+
+/// The pause ends when so many changes wait: a cluster that is in a hurry is not held up.
+const WAITING: usize = world::QUEUE / 4;
+
 /// Time between readiness falling and the end of listening, for load balancers and scrapers to notice.
 const GRACE: Duration = Duration::from_millis(500);
 
@@ -288,6 +295,8 @@ async fn write(
         let reconfigured = policy.is_some();
         shared.turn.store(clock::now(), Ordering::Relaxed);
         let (pods, others): (Vec<Change>, Vec<Change>) = batch.drain(..).partition(of_pods);
+        let begun = Instant::now();
+        let mut moved = false;
         let settled = {
             let mut ledger = shared
                 .ledger
@@ -303,6 +312,7 @@ async fn write(
                 // before the first full list nothing is shown, so nothing need be judged
                 let begun = Instant::now();
                 if ledger.synced() && ledger.settle() {
+                    moved = true;
                     shared
                         .work
                         .evaluation
@@ -319,6 +329,9 @@ async fn write(
         shared.snapshot.store(Arc::new(settled));
         if reconfigured {
             shared.work.reconfigured(clock::now());
+        }
+        while moved && begun.elapsed() < PAUSE && incoming.len() < WAITING {
+            tokio::time::sleep(PAUSE / 8).await;
         }
     }
 }

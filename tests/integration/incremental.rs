@@ -605,7 +605,7 @@ impl Seen {
     fn timeless(mut self) -> Seen {
         self.subjects.iter_mut().for_each(|s| s.since = None);
         let judged = Arc::make_mut(&mut self.judged);
-        judged.subjects.clear();
+        Arc::make_mut(&mut judged.subjects).clear();
         for (_, block) in &mut judged.namespaces {
             Arc::make_mut(block).subject_details.clear();
         }
