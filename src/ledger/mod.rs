@@ -1089,6 +1089,12 @@ impl Ledger {
     /// One pod of its shape more or less.
     fn replica(&mut self, namespace: Sym, pod: &PodRow, up: bool) {
         count(&mut self.shapes, pod.shape.clone(), up);
+        if self.watching {
+            // a namespace may begin or end with a pod that is done
+            self.dirty.replicas.entry(namespace).or_default();
+        } else {
+            self.dirty.inhabitants.insert(namespace);
+        }
         if !pod.live() {
             return;
         }
@@ -1109,12 +1115,9 @@ impl Ledger {
                 self.escapes.remove(&namespace);
             }
         }
-        if !self.watching || self.dirty.inhabitants.contains(&namespace) {
-            self.dirty.inhabitants.insert(namespace);
-            return;
+        if let Some(here) = self.dirty.replicas.get_mut(&namespace) {
+            *here.entry(pod.shape.clone()).or_default() += if up { 1 } else { -1 };
         }
-        let here = self.dirty.replicas.entry(namespace).or_default();
-        *here.entry(pod.shape.clone()).or_default() += if up { 1 } else { -1 };
     }
 
     /// Counts what a live pod carries, up or down. Who carries a token at all is what edges look at.

@@ -8,6 +8,7 @@
 //! grown well past what was in use last time, the ledger marks what its rows still name and the rest
 //! is freed. Counting references in every row would be exact and easy to get wrong.
 
+use super::table::make_room;
 use crate::rbac::Bits;
 use hashbrown::HashTable;
 use std::hash::BuildHasher;
@@ -85,6 +86,9 @@ impl Names {
             at: number(self.texts.len()),
             len: number(text.len()),
         };
+        if self.texts.capacity() - self.texts.len() < text.len() {
+            self.texts.reserve_exact(text.len() + self.texts.len() / 8);
+        }
         self.texts.push_str(text);
         let at = match self.free.pop() {
             Some(at) => {
@@ -92,6 +96,7 @@ impl Names {
                 at
             }
             None => {
+                make_room(&mut self.spans);
                 self.spans.push(span);
                 number(self.spans.len() - 1)
             }

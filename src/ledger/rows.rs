@@ -261,9 +261,9 @@ pub(crate) struct SubjectRow {
 pub(crate) enum Depends {
     #[default]
     Not,
-    /// Roles of a few namespaces.
+    /// Those of a few namespaces, or ClusterRoles, whose namespace is empty.
     OnRolesIn(Box<[Sym]>),
-    /// Those of many, or ClusterRoles.
+    /// Those of many, or of any.
     OnAll,
 }
 

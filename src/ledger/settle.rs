@@ -160,9 +160,8 @@ impl<'a> Others<'a> {
             Scope::Namespace(ns) if !cluster_role => {
                 self.ask_in(ns);
             }
-            _ => {
-                self.asked.replace(Depends::OnAll);
-            }
+            // whatever Roles there are, none is a ClusterRole
+            _ => self.asked.borrow_mut().add(Sym::EMPTY),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::names::Sym;
 use super::rows::{SubjectKey, SubjectRow};
-use super::table::{Map, RowId};
+use super::table::{Map, RowId, make_room};
 
 /// Subjects by key and by namespace.
 #[derive(Debug, Default)]
@@ -46,6 +46,7 @@ impl Subjects {
                 id
             }
             None => {
+                make_room(&mut self.rows);
                 self.rows.push(row);
                 self.rows.len() as RowId - 1
             }
