@@ -416,6 +416,10 @@ impl Ledger {
             // shipped pairs answer for all at this priority, but something smaller was added to them
             findings = open_at(Priority::Low);
         }
+        if findings.is_empty() {
+            // an edge that leads to nobody was added to them: no entry of a configuration could name it
+            return None;
+        }
         Some(Proposal {
             id: self.free_id(subject),
             subject: subject.clone(),
