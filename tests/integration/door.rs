@@ -765,6 +765,11 @@ fn what_cannot_be_used_is_refused_with_a_sentence() {
             "there is no private key",
         ),
         (
+            "tls_server_config: {cert_file: server.crt, key_file: \"-----BEGIN\\nMIIB\"}"
+                .to_owned(),
+            "key_file: names a file; the text itself goes into key",
+        ),
+        (
             tls("min_version: TLS10"),
             "min_version: TLS10 cannot be spoken here, only TLS12 and TLS13",
         ),
@@ -814,7 +819,7 @@ fn what_cannot_be_used_is_refused_with_a_sentence() {
         ("tls_server_confg: {}".to_owned(), "tls_server_confg"),
         (
             "basic_auth_users: {alice: secret}".to_owned(),
-            "basic_auth_users.alice: not a bcrypt hash",
+            "basic_auth_users: \"alice\": not a bcrypt hash",
         ),
         ("basic_auth_users: [alice]".to_owned(), "line 1"),
         (
@@ -844,6 +849,22 @@ fn what_cannot_be_used_is_refused_with_a_sentence() {
     // A password that was not hashed is not repeated in a log.
     let said = complaint("basic_auth_users: {alice: hunter2}").unwrap_err();
     assert!(!said.contains("hunter2"), "{said}");
+    // Nor a hash or a key that stands in the wrong place.
+    const HASH: &str = "$2y$10$X0h1gDsPszWURQaxFh.zoubFi6DXncSjhoQNJgRrnGs7EsimhC7zG";
+    const KEY: &str = "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgevZzL1gdAFr88hb2";
+    for text in [
+        format!("basic_auth_users: {{'alice:{HASH}': x}}"),
+        format!("basic_auth_users: {{'{HASH}': alice}}"),
+        format!("rate_limit: {{burst: '{HASH}'}}"),
+        format!("rate_limit: {{interval: '{HASH}'}}"),
+        format!("tls_server_config: '{KEY}'"),
+        format!("tls_server_config: {{cert_file: server.crt, key_file: \"{KEY}\\n{KEY}\"}}"),
+        format!("http_server_config: {{headers: {{'{HASH}': x}}}}"),
+        format!("http_server_config: {{headers: {{X-Frame-Options: '{HASH}'}}}}"),
+    ] {
+        let said = complaint(&text).expect_err(&text);
+        assert!(!said.contains(HASH) && !said.contains(KEY), "{said}");
+    }
     let both =
         complaint("tls_server_config: {client_auth_type: Perhaps}\nrate_limit: {interval: x}");
     assert_eq!(

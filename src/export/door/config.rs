@@ -183,7 +183,9 @@ impl WebConfig {
         let text = fs::read_to_string(path).map_err(|e| error(format!("cannot be read: {e}")))?;
         let file: Option<File> = serde_saphyr::from_str(&text).map_err(|e| {
             // below the first line it draws the place, hashes of passwords included
-            error(e.to_string().lines().next().unwrap_or_default().to_owned())
+            error(without_secrets(
+                e.to_string().lines().next().unwrap_or_default(),
+            ))
         })?;
         let mut wrong = Vec::new();
         let mut out = WebConfig {
@@ -204,13 +206,15 @@ impl WebConfig {
             let Some((name, allowed)) = known else {
                 let names = HEADERS.map(|(n, _)| n).join(", ");
                 wrong.push(format!(
-                    "HTTP header {name:?} can not be configured; these can: {names}"
+                    "HTTP header {} can not be configured; these can: {names}",
+                    shown(&name)
                 ));
                 continue;
             };
             if !value.is_empty() && !allowed.is_empty() && !allowed.contains(&value.as_str()) {
                 wrong.push(format!(
-                    "invalid value for {name}. Expected one of: {allowed:?}, but got: {value:?}"
+                    "invalid value for {name}. Expected one of: {allowed:?}, but got: {}",
+                    shown(&value)
                 ));
             } else if value.chars().any(char::is_control) {
                 wrong.push(format!(
@@ -221,14 +225,16 @@ impl WebConfig {
             }
         }
         for (user, hash) in file.basic_auth_users.unwrap_or_default() {
-            if user.contains(':') {
+            if let Some((before, _)) = user.split_once(':') {
+                // what follows may well be the hash, written without a blank
                 wrong.push(format!(
-                    "basic_auth_users: {user:?} has a colon, which ends a user name"
+                    "basic_auth_users: a colon follows {}, which ends a user name",
+                    shown(before)
                 ));
-            }
-            if !is_bcrypt(&hash) {
+            } else if !is_bcrypt(&hash) {
                 wrong.push(format!(
-                    "basic_auth_users.{user}: not a bcrypt hash; make one with `htpasswd -nBC 10 \"\"`"
+                    "basic_auth_users: {}: not a bcrypt hash; make one with `htpasswd -nBC 10 \"\"`",
+                    shown(&user)
                 ));
             }
             out.users.insert(user, hash);
@@ -243,8 +249,8 @@ impl WebConfig {
                     });
                 }
                 None => wrong.push(format!(
-                    "rate_limit.interval: {:?} is no duration; write it as 100ms, 1s or 1m",
-                    rate.interval
+                    "rate_limit.interval: {} is no duration; write it as 100ms, 1s or 1m",
+                    shown(&rate.interval)
                 )),
             }
         }
@@ -282,6 +288,13 @@ impl Tls {
             if file.is_empty() {
                 return (!inline.is_empty()).then(|| inline.into_bytes());
             }
+            if file.contains(char::is_control) {
+                let key = what.trim_end_matches("_file");
+                wrong.push(format!(
+                    "{what}: names a file; the text itself goes into {key}"
+                ));
+                return Some(Vec::new());
+            }
             let file = dir.join(file);
             let read = fs::read(&file);
             let read = read.map_err(|e| {
@@ -311,7 +324,7 @@ impl Tls {
             "VerifyClientCertIfGiven" => ClientAuth::VerifyIfGiven,
             "RequireAndVerifyClientCert" => ClientAuth::RequireAndVerify,
             other => {
-                wrong.push(format!("invalid ClientAuth: {other:?}"));
+                wrong.push(format!("invalid ClientAuth: {}", shown(other)));
                 ClientAuth::None
             }
         };
@@ -345,8 +358,9 @@ impl Tls {
                 .filter(|san| san.contains('@') && !san.contains("://"))
             {
                 wrong.push(format!(
-                    "client_allowed_sans: {san:?} is an e-mail address, which cannot be compared here; \
-                     use a DNS name, an IP address or a URI"
+                    "client_allowed_sans: {} is an e-mail address, which cannot be compared here; \
+                     use a DNS name, an IP address or a URI",
+                    shown(san)
                 ));
             }
         }
@@ -362,7 +376,8 @@ impl Tls {
             }
             Some(other) => {
                 wrong.push(format!(
-                    "{key}: unknown TLS version: {other:?}; TLS12 or TLS13"
+                    "{key}: unknown TLS version: {}; TLS12 or TLS13",
+                    shown(other)
                 ));
                 default
             }
@@ -379,7 +394,7 @@ impl Tls {
                     SUITES.join(", ")
                 ));
             } else if !SUITES.contains(&suite.as_str()) {
-                wrong.push(format!("unknown cipher: {suite:?}"));
+                wrong.push(format!("unknown cipher: {}", shown(suite)));
             }
         }
         for curve in &self.curve_preferences {
@@ -391,7 +406,8 @@ impl Tls {
                     "unknown curve"
                 };
                 wrong.push(format!(
-                    "curve_preferences: {curve:?}: {what}; these can: {}",
+                    "curve_preferences: {}: {what}; these can: {}",
+                    shown(curve),
                     CURVES.join(", ")
                 ));
             }
@@ -409,6 +425,36 @@ impl Tls {
             prefer_server: self.prefer_server_cipher_suites.unwrap_or(true),
         })
     }
+}
+
+/// A value as a complaint shows it: on one line, and cut where a name, a word or a duration has ended
+/// long since. A hash or a key that stands in the wrong place is not carried into a log.
+fn shown(value: &str) -> String {
+    let mut start: String = value.chars().take(32).collect();
+    if start.len() < value.len() {
+        start.push('…');
+    }
+    format!("{start:?}")
+}
+
+/// What the parser says, its long words cut: it quotes values that are of the wrong type.
+fn without_secrets(said: &str) -> String {
+    let of_secrets = |c: char| c.is_ascii_alphanumeric() || "+/=$.".contains(c);
+    let mut out = String::with_capacity(said.len());
+    let mut rest = said;
+    while !rest.is_empty() {
+        let word = rest.find(|c| !of_secrets(c)).unwrap_or(rest.len());
+        if word < 40 {
+            out.push_str(&rest[..word]);
+        } else {
+            out.push_str(&rest[..8]);
+            out.push('…');
+        }
+        let gap = rest[word..].find(of_secrets).unwrap_or(rest.len() - word);
+        out.push_str(&rest[word..word + gap]);
+        rest = &rest[word + gap..];
+    }
+    out
 }
 
 /// `$2y$10$` and 53 characters of bcrypt's alphabet.
