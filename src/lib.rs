@@ -34,5 +34,6 @@ pub mod object;
 pub mod rbac;
 pub mod risk;
 pub mod run;
+mod side_by_side;
 pub mod source;
 mod spelling;

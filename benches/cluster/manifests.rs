@@ -10,11 +10,11 @@ use std::io::{self, Write};
 pub(crate) enum Life {
     /// Before it was applied: what a person or a chart wrote, nothing that the server adds.
     Written,
-    /// As `kubectl get -o yaml` prints it, with status and what admission added, without `managedFields`.
+    /// As `kubectl get -o yaml` prints it: a List, with status and what admission added, without `managedFields`.
     Read,
 }
 
-/// Writes all objects of these resources as YAML documents, and says how many.
+/// Writes all objects of these resources as YAML, and says how many.
 pub(crate) fn write(
     cluster: &Cluster,
     resources: &[Resource],
@@ -23,6 +23,9 @@ pub(crate) fn write(
 ) -> io::Result<usize> {
     let mut count = 0;
     let mut json = Vec::new();
+    if life == Life::Read {
+        writeln!(out, "apiVersion: v1\nitems:")?;
+    }
     for &resource in resources {
         for slot in 0..cluster.count(resource) {
             json.clear();
@@ -34,10 +37,21 @@ pub(crate) fn write(
             if life == Life::Written {
                 unapply(&mut object);
             }
-            writeln!(out, "---")?;
-            serde_yaml::to_writer(&mut *out, &object).map_err(io::Error::other)?;
+            let text = serde_yaml::to_string(&object).map_err(io::Error::other)?;
+            match life {
+                Life::Written => write!(out, "---\n{text}")?,
+                Life::Read => {
+                    for (at, line) in text.lines().enumerate() {
+                        let lead = if at == 0 { "- " } else { "  " };
+                        writeln!(out, "{lead}{line}")?;
+                    }
+                }
+            }
             count += 1;
         }
+    }
+    if life == Life::Read {
+        writeln!(out, "kind: List\nmetadata:\n  resourceVersion: ''")?;
     }
     Ok(count)
 }

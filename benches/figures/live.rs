@@ -83,24 +83,21 @@ impl Live {
         let begun = Instant::now();
         while self.standin.pages() < pages + least && begun.elapsed() < Duration::from_secs(120) {
             self.client.get(self.served.port, "/metrics", true).unwrap();
-            self.client
-                .get(self.served.port, "/metrics", false)
-                .unwrap();
             partial += usize::from(!whole(&self.client, self.cluster.size));
         }
         // The last page was served; it has yet to be judged.
         sleep(Duration::from_secs(1));
-        self.scrape(false);
+        self.scrape(true);
         partial + usize::from(!whole(&self.client, self.cluster.size))
     }
 
     /// Waits for the self-check that follows the first sync, as changes do.
     fn checked(&mut self) {
         let family = "rbac_exporter_selfcheck_last_run_timestamp_seconds";
-        self.scrape(false);
+        self.scrape(true);
         while self.client.sum(family, "") == 0.0 {
             sleep(SYNCED);
-            self.scrape(false);
+            self.scrape(true);
         }
     }
 
@@ -127,7 +124,7 @@ impl Live {
     }
 
     fn evaluation(&mut self) -> (f64, f64) {
-        self.scrape(false);
+        self.scrape(true);
         let family = "rbac_exporter_evaluation_duration_seconds";
         let of = |what: &str| self.client.sum(&format!("{family}_{what}"), "");
         (of("sum"), of("count"))
@@ -436,7 +433,7 @@ pub(crate) fn scrapes(rows: &mut Vec<Row>, peer: Option<&Peer>) {
         };
         eprintln!("# scrapes, {size:?}");
         let mut live = Live::start(size);
-        live.scrape(false);
+        live.scrape(true);
         let series = live.client.series();
         let full = about == 100_000;
         let other = peer.filter(|_| full).map(peers::scrapes);
@@ -561,7 +558,7 @@ pub(crate) fn events(rows: &mut Vec<Row>) {
             );
             waiting = Some((Instant::now(), f64::from(number)));
         }
-        live.scrape(false);
+        live.scrape(true);
         if let Some((since, wanted)) = waiting
             && live.client.sum("rbac_pods", "namespace=\"probe\"") >= wanted
         {

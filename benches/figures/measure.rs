@@ -2,6 +2,7 @@
 
 use crate::harness::free_port;
 use crate::harness::process::{Process, temporary_directory};
+use flate2::read::GzDecoder;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Read, Write};
@@ -60,13 +61,15 @@ pub(crate) struct Scrape {
     pub(crate) size: usize,
 }
 
-/// A client with a buffer that is kept, so that its own memory is not what is measured. Every request opens a
+/// A client with buffers that are kept, so that its own memory is not what is measured. Every request opens a
 /// connection and reads the body to its end.
 #[derive(Default)]
 pub(crate) struct Client {
     buffer: Vec<u8>,
     body: usize,
     end: usize,
+    /// The body when it came compressed.
+    unpacked: String,
 }
 
 impl Client {
@@ -105,6 +108,14 @@ impl Client {
             .and_then(|head| head.split(' ').nth(1)?.parse().ok());
         self.body = head + 4;
         self.end = read;
+        self.unpacked.clear();
+        if gzip {
+            // An error is plain all the same.
+            let mut member = GzDecoder::new(&self.buffer[self.body..self.end]);
+            if member.header().is_some() {
+                member.read_to_string(&mut self.unpacked)?;
+            }
+        }
         Ok(Scrape {
             status: status.ok_or(io::ErrorKind::InvalidData)?,
             first_byte,
@@ -115,6 +126,9 @@ impl Client {
 
     /// The body of the last answer.
     pub(crate) fn text(&self) -> &str {
+        if !self.unpacked.is_empty() {
+            return &self.unpacked;
+        }
         std::str::from_utf8(&self.buffer[self.body..self.end]).unwrap()
     }
 
@@ -146,6 +160,12 @@ pub(crate) struct Served {
     _dir: TempDir,
 }
 
+/// What the image sets.
+fn of_the_image() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let lines = include_str!("../../Containerfile").lines();
+    lines.filter_map(|line| line.strip_prefix("ENV ")?.split_once('='))
+}
+
 impl Served {
     /// Starts a program on a free port, with a kubeconfig or without.
     pub(crate) fn start(
@@ -158,6 +178,7 @@ impl Served {
         let file = dir.path().join("kubeconfig");
         let mut command = Command::new(program);
         command.env_clear().args(args(port, &file));
+        command.envs(of_the_image());
         if let Some(text) = kubeconfig {
             fs::write(&file, text).unwrap();
             command.env("KUBECONFIG", &file);
@@ -181,7 +202,7 @@ impl Served {
         mut wanted: impl FnMut(&Client, &Scrape) -> bool,
     ) -> f64 {
         loop {
-            match client.get(self.port, path, false) {
+            match client.get(self.port, path, true) {
                 Ok(scrape) if wanted(client, &scrape) => {
                     return self.started.elapsed().as_secs_f64();
                 }

@@ -78,15 +78,15 @@ pub(crate) fn scan(rows: &mut Vec<Row>) {
         .peer("KubiScan", kubiscan)
         .bound("its YAML skipped", bound);
         row.goal = goal;
-        row.readme = goal.is_some();
+        row.readme = true;
         rows.push(row);
         rows.push(Row::new(format!("CPU of it, {words}"), Unit::Seconds, cpu));
     }
 }
 
-/// KubiScan on the same file. It reads a directory of JSON in place of a cluster.
+/// KubiScan on the same file. It knows a cluster as a List alone.
 fn kubiscan(path: &Path, life: Life) -> Option<f64> {
-    if life == Life::Read {
+    if life == Life::Written {
         return None;
     }
     let Some(program) = peer(&["kubiscan", "KubiScan.py"]) else {

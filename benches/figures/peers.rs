@@ -148,7 +148,7 @@ pub(crate) fn partial(peer: &Peer, size: Size, slow: Duration) -> (usize, usize)
     let begun = Instant::now();
     let mut again = 0;
     while begun.elapsed() < Duration::from_secs(15) {
-        client.get(served.port, "/metrics", false).unwrap();
+        client.get(served.port, "/metrics", true).unwrap();
         again += usize::from(!whole(&client, &cluster));
     }
     (at_start, again)

@@ -40,7 +40,7 @@ pub use query::{
     Allowed, Attributes, BindingFilter, BindingView, Cut, CutEntry, Evidence, ExplainedFinding,
     ExplainedStep, Explanation, Filter, FindingView, Grant, Listed, Order, PathStep, PodFilter,
     PodHas, PodView, Question, ReachedBy, RoleFilter, RoleView, SecretView, Slice, SubjectFilter,
-    SubjectLine, SubjectView, TokenSource, TokenView, Verdict, WorkloadLine,
+    SubjectLine, SubjectView, TokenSource, TokenView, Verdict, Views, WorkloadLine,
 };
 pub use selfcheck::SelfCheck;
 pub use tally::{

@@ -37,6 +37,14 @@ pub enum Body {
     Broken(String),
 }
 
+impl Body {
+    /// The text, or what is said of it.
+    pub fn text(&self) -> &str {
+        let (Body::Yaml(text) | Body::Json(text) | Body::Broken(text)) = self;
+        text
+    }
+}
+
 /// Splits a stream into documents, holding one at a time. Documents without content (empty, or
 /// comments alone) are left out but counted as YAML counts them.
 ///

@@ -20,7 +20,7 @@ pub use cut::{Cut, CutEntry};
 pub use explain::{Evidence, ExplainedFinding, ExplainedStep, Explanation, ReachedBy};
 pub use pods::{PodView, SecretView, TokenSource, TokenView};
 pub use roles::{BindingView, RoleView};
-pub use subjects::{FindingView, Grant, PathStep, SubjectView};
+pub use subjects::{FindingView, Grant, PathStep, SubjectView, Views};
 
 use super::graph::Effective;
 use super::rows::ToKey;
@@ -29,7 +29,7 @@ use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 
 /// What is worked out once and used for every subject of one report.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Asked {
     /// Members of sets, strongest first.
     strongest: RefCell<Map<ToKey, Rc<Vec<RowId>>>>,

@@ -72,26 +72,53 @@ pub struct SubjectView {
     pub cut: Cut,
 }
 
+/// Views of subjects, which share what is worked out for all of them.
+#[derive(Debug)]
+pub struct Views<'a> {
+    ledger: &'a Ledger,
+    asked: Asked,
+}
+
+impl Views<'_> {
+    /// One subject, if there is such a one.
+    pub fn of(&self, subject: &Subject) -> Option<SubjectView> {
+        let key = self.ledger.key_of(subject)?;
+        self.ledger.subject_view(key, &self.asked)
+    }
+}
+
 impl Ledger {
     /// Every subject, by kind, namespace and name; each is worked out when the iterator comes to it.
     pub fn subject_views(&self) -> impl Iterator<Item = SubjectView> {
         let asked = Asked::default();
-        let mut keys: Vec<SubjectKey> = self.subjects.iter().map(|(_, r)| r.key).collect();
-        keys.sort_unstable_by(|a, b| self.order(*a, *b));
-        keys.into_iter()
+        self.subject_keys()
+            .into_iter()
             .filter_map(move |key| self.subject_view(key, &asked))
     }
 
     /// Who there is, by kind, namespace and name.
     pub fn subjects(&self) -> Vec<Subject> {
+        let keys = self.subject_keys().into_iter();
+        keys.map(|key| self.subject(key)).collect()
+    }
+
+    fn subject_keys(&self) -> Vec<SubjectKey> {
         let mut keys: Vec<SubjectKey> = self.subjects.iter().map(|(_, r)| r.key).collect();
         keys.sort_unstable_by(|a, b| self.order(*a, *b));
-        keys.into_iter().map(|key| self.subject(key)).collect()
+        keys
     }
 
     /// One subject, if there is such a one.
     pub fn explain(&self, subject: &Subject) -> Option<SubjectView> {
-        self.subject_view(self.key_of(subject)?, &Asked::default())
+        self.views().of(subject)
+    }
+
+    /// For views of several subjects.
+    pub fn views(&self) -> Views<'_> {
+        Views {
+            ledger: self,
+            asked: Asked::default(),
+        }
     }
 
     pub(in crate::ledger) fn key_of(&self, subject: &Subject) -> Option<SubjectKey> {

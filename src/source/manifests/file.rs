@@ -3,6 +3,7 @@
 use super::kinds::{Class, LIST, classify};
 use crate::ledger::{Problem, Severity};
 use crate::object::Origin;
+use crate::side_by_side::side_by_side;
 use crate::source::fields;
 use crate::source::slim::{Block, Content, Fault, Head, Notation, Notes, Wanted, clean, json_seed};
 use crate::source::yaml::{
@@ -12,6 +13,7 @@ use crate::source::yaml::{
 use serde::de::DeserializeSeed;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::BufRead;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 /// Where kubectl puts an object that names no namespace, unless told otherwise.
@@ -22,6 +24,12 @@ const DEEPEST_LIST: u32 = 8;
 
 /// More problems of one file say nothing new.
 const MOST_PROBLEMS: usize = 1000;
+
+/// Bytes of documents that are parsed side by side; what is read and not parsed yet is held in memory.
+const SIDE_BY_SIDE: usize = 4 << 20;
+
+/// Documents or items that a thread takes at a time. Fewer than two turns are not worth a thread.
+const TURN: NonZeroUsize = NonZeroUsize::new(32).unwrap();
 
 /// Names an object or template.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,16 +87,36 @@ pub(super) fn read(name: &str, namespace: &str, reader: impl BufRead) -> Parsed 
         namespace: Arc::from(namespace),
         document: 0,
         more: 0,
+        forked: false,
         out: Parsed::default(),
     };
-    for document in Documents::new(reader) {
-        match document {
-            Ok(document) => file.document(&document),
-            Err(error) => {
-                file.document = 0;
-                let message = format!("the file cannot be read: {error}");
-                file.broken(None, None, &Who::default(), &message);
+    let mut documents = Documents::new(reader);
+    loop {
+        let mut size = 0;
+        let mut batch = Vec::new();
+        let mut failed = None;
+        while size < SIDE_BY_SIDE {
+            match documents.next() {
+                Some(Ok(document)) => {
+                    size += size_of::<Document>() + document.body.text().len();
+                    batch.push(document);
+                }
+                Some(Err(error)) => {
+                    failed = Some(error);
+                    break;
+                }
+                None => break,
             }
+        }
+        let ended = size < SIDE_BY_SIDE && failed.is_none();
+        file.side_by_side(&batch, File::document);
+        if ended {
+            break;
+        }
+        if let Some(error) = failed {
+            file.document = 0;
+            let message = format!("the file cannot be read: {error}");
+            file.broken(None, None, &Who::default(), &message);
         }
     }
     if file.more > 0 {
@@ -186,6 +214,8 @@ struct File {
     document: u32,
     /// Problems left out.
     more: usize,
+    /// Part of another one, on a thread of its own.
+    forked: bool,
     out: Parsed,
 }
 
@@ -193,6 +223,59 @@ struct File {
 type Typed<'a> = Option<(&'a str, &'a str)>;
 
 impl File {
+    /// Reads many documents or items on all cores: parsing YAML is most of what reading takes.
+    fn side_by_side<T: Sync>(&mut self, parts: &[T], read: impl Fn(&mut File, &T) + Sync) {
+        if self.forked || parts.len() < 2 * TURN.get() {
+            return parts.iter().for_each(|part| read(self, part));
+        }
+        let fork = || self.fork();
+        let forks = side_by_side(
+            parts,
+            TURN,
+            || (),
+            |(), turn| {
+                let mut fork = fork();
+                turn.iter().for_each(|part| read(&mut fork, part));
+                fork
+            },
+        );
+        for fork in forks {
+            self.join(fork);
+        }
+    }
+
+    /// Nothing of the same document.
+    fn fork(&self) -> File {
+        File {
+            name: Arc::clone(&self.name),
+            namespace: Arc::clone(&self.namespace),
+            document: self.document,
+            more: 0,
+            forked: true,
+            out: Parsed::default(),
+        }
+    }
+
+    /// Takes what a fork has read.
+    fn join(&mut self, fork: File) {
+        let Parsed {
+            entries,
+            problems,
+            skipped,
+            broken,
+        } = fork.out;
+        self.out.entries.extend(entries);
+        self.more += fork.more;
+        for problem in problems {
+            self.keep(problem);
+        }
+        for (kind, count) in skipped {
+            *self.out.skipped.entry(kind).or_default() += count;
+        }
+        self.out.broken.unnamed |= broken.unnamed;
+        self.out.broken.named.extend(broken.named);
+    }
+
     fn document(&mut self, document: &Document) {
         self.document = document.number;
         let (text, json) = match &document.body {
@@ -440,15 +523,15 @@ impl File {
         if self.too_deep(list, depth) {
             return;
         }
-        for (lines, text) in items {
+        self.side_by_side(items, |file, (lines, text)| {
             let item = Item {
                 text,
                 json: false,
                 before: list.before.map(|before| before.saturating_add(*lines)),
-                line: self.line_of(list, *lines),
+                line: file.line_of(list, *lines),
             };
-            self.item(&item, typed, depth + 1);
-        }
+            file.item(&item, typed, depth + 1);
+        });
     }
 
     /// Items that were written out as JSON, with their lines.
@@ -498,8 +581,12 @@ impl File {
     }
 
     fn push(&mut self, severity: Severity, line: Option<u32>, who: &Who, message: &str) {
+        let problem = self.problem(severity, line, who, message);
+        self.keep(problem);
+    }
+
+    fn keep(&mut self, problem: Problem) {
         if self.out.problems.len() < MOST_PROBLEMS {
-            let problem = self.problem(severity, line, who, message);
             self.out.problems.push(problem);
         } else {
             self.more += 1;
