@@ -5,7 +5,7 @@ use super::rows::{SubjectKey, SubjectRow};
 use super::table::{Map, RowId, make_room};
 
 /// Subjects by key and by namespace.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Subjects {
     rows: Vec<Option<SubjectRow>>,
     free: Vec<RowId>,
@@ -93,6 +93,11 @@ impl Subjects {
             .into_iter()
             .flatten()
             .filter_map(|id| self.get(*id).map(|r| (*id, r)))
+    }
+
+    /// Namespaces that have subjects, in no order.
+    pub(crate) fn namespaces(&self) -> impl Iterator<Item = Sym> {
+        self.by_namespace.keys().copied()
     }
 
     /// One more than the highest number in use.

@@ -162,17 +162,22 @@ pub struct WorkloadLine {
     pub node: Option<(Priority, Status)>,
 }
 
-/// What sorts before the name.
-type Rank = [u32; 3];
+/// What sorts before the name: what the order asks for, then the place of kind and namespace. Nearly all
+/// rows differ in that, so that few names need be looked up to compare them.
+type Rank = [u32; 4];
+
+/// Places of namespaces by their names.
+type Places = Map<Sym, u32>;
 
 /// Is `part` in `text`? It is lower-case.
 fn holds(text: &str, part: &str) -> bool {
     if text.is_ascii() {
-        let (text, part) = (text.as_bytes(), part.as_bytes());
-        return part.is_empty()
-            || text
-                .windows(part.len())
-                .any(|w| w.eq_ignore_ascii_case(part));
+        let Some((first, rest)) = part.as_bytes().split_first() else {
+            return true;
+        };
+        let mut windows = text.as_bytes().windows(part.len());
+        return windows
+            .any(|w| w[0].to_ascii_lowercase() == *first && w[1..].eq_ignore_ascii_case(rest));
     }
     text.to_lowercase().contains(part)
 }
@@ -207,18 +212,18 @@ impl Wanted<'_> {
 }
 
 impl Order {
-    fn rank(self, priority: Priority, status: Status, since: u32) -> Rank {
+    fn rank(self, priority: Priority, status: Status, since: u32, place: u32) -> Rank {
         let worst = Priority::Critical as u32 - priority as u32;
         let newest = u32::MAX - since;
         match self {
-            Order::Name => Rank::default(),
-            Order::Priority => [worst, status as u32, newest],
-            Order::Since => [newest, worst, status as u32],
+            Order::Name => [0, 0, 0, place],
+            Order::Priority => [worst, status as u32, newest, place],
+            Order::Since => [newest, worst, status as u32, place],
         }
     }
 }
 
-/// The part asked for. Sorts no more than has to be: the rest of a long list stays unsorted.
+/// The part asked for. Sorts no more than has to be: what comes before and after it stays unsorted.
 fn cut<T>(
     mut found: Vec<(Rank, T)>,
     slice: &Slice,
@@ -226,18 +231,20 @@ fn cut<T>(
 ) -> Listed<T> {
     let total = found.len();
     let order = |a: &(Rank, T), b: &(Rank, T)| a.0.cmp(&b.0).then_with(|| by_name(&a.1, &b.1));
-    let end = slice.offset.saturating_add(slice.limit);
-    if slice.offset >= total || slice.limit == 0 {
-        found.clear();
-    } else if end < total {
+    let from = slice.offset.min(total);
+    let end = slice.offset.saturating_add(slice.limit).min(total);
+    if end < total {
         found.select_nth_unstable_by(end, order);
         found.truncate(end);
     }
+    if 0 < from && from < end {
+        found.select_nth_unstable_by(from, order);
+    }
+    found.drain(..from);
     found.sort_unstable_by(order);
-    let items = found.into_iter().skip(slice.offset).map(|(_, item)| item);
     Listed {
         total,
-        items: items.collect(),
+        items: found.into_iter().map(|(_, item)| item).collect(),
     }
 }
 
@@ -265,6 +272,12 @@ impl Ledger {
         })
     }
 
+    fn places(&self, namespaces: impl Iterator<Item = Sym>) -> Places {
+        let mut namespaces: Vec<Sym> = namespaces.collect();
+        namespaces.sort_unstable_by_key(|ns| self.names.text(*ns));
+        namespaces.into_iter().zip(0..).collect()
+    }
+
     fn fits(&self, wanted: &Wanted<'_>, namespace: Sym, name: Sym) -> bool {
         if wanted.namespace.is_some_and(|n| n != namespace)
             || wanted.name.is_some_and(|n| n != name)
@@ -282,6 +295,7 @@ impl Ledger {
 
     fn pick_subjects(&self, filter: &SubjectFilter, slice: &Slice) -> Listed<RowId> {
         let wanted = self.wanted(&filter.all);
+        let places = self.places(self.subjects.namespaces());
         let mut found = Vec::new();
         for (id, row) in self.subjects.iter() {
             let Some(wanted) = &wanted else { break };
@@ -299,7 +313,14 @@ impl Ledger {
                 && filter.rule.as_ref().is_none_or(matched)
                 && self.fits(wanted, namespace_of(row.key), name)
             {
-                let rank = slice.order.rank(row.effective, row.status, row.since);
+                // users lie in no namespace, as groups do, and come last
+                let place = match row.key {
+                    SubjectKey::User(_) => u32::MAX,
+                    key => places[&namespace_of(key)],
+                };
+                let rank = slice
+                    .order
+                    .rank(row.effective, row.status, row.since, place);
                 found.push((rank, id));
             }
         }
@@ -399,9 +420,12 @@ impl Ledger {
 
     /// A page of pods.
     pub fn list_pods(&self, filter: &PodFilter, slice: &Slice) -> Listed<PodView> {
+        let places = self.places(self.pods.namespaces());
         let found = self.matching_pods(filter).into_iter();
-        let ranked =
-            found.map(|(id, priority, status)| (slice.order.rank(priority, status, 0), id));
+        let ranked = found.map(|(id, priority, status)| {
+            let place = places[&self.pods.key(id).0];
+            (slice.order.rank(priority, status, 0, place), id)
+        });
         cut(ranked.collect(), slice, |a, b| {
             self.by_name(&self.pods, *a, *b)
         })
@@ -441,9 +465,10 @@ impl Ledger {
                 group.worst = id;
             }
         }
+        let places = self.places(self.pods.namespaces());
         let ranked = groups.into_iter().map(|((ns, kind, name), group)| {
             let (priority, status) = group.level;
-            let rank = slice.order.rank(priority, status, 0);
+            let rank = slice.order.rank(priority, status, 0, places[&ns]);
             (rank, (ns, name, kind, group))
         });
         let text = |sym: Sym| self.names.text(sym);
@@ -467,6 +492,7 @@ impl Ledger {
     /// A page of roles.
     pub fn list_roles(&self, filter: &RoleFilter, slice: &Slice) -> Listed<RoleView> {
         let wanted = self.wanted(&filter.all);
+        let places = self.places(self.roles.namespaces());
         let mut found = Vec::new();
         for id in self.listed_roles() {
             let (Some(wanted), Some(row)) = (&wanted, self.roles.get(id)) else {
@@ -487,15 +513,14 @@ impl Ledger {
             {
                 continue;
             }
-            let mut rank = Rank::default();
+            let mut level = Default::default();
             if wanted.asks_level() || slice.order != Order::Name {
-                let (priority, status) = self.role_level(id);
-                if !wanted.level(priority, status) {
+                level = self.role_level(id);
+                if !wanted.level(level.0, level.1) {
                     continue;
                 }
-                rank = slice.order.rank(priority, status, 0);
             }
-            found.push((rank, id));
+            found.push((slice.order.rank(level.0, level.1, 0, places[&ns]), id));
         }
         cut(found, slice, |a, b| self.by_name(&self.roles, *a, *b))
             .filter_map(|id| self.role_view(id))
@@ -505,6 +530,7 @@ impl Ledger {
     pub fn list_bindings(&self, filter: &BindingFilter, slice: &Slice) -> Listed<BindingView> {
         let wanted = self.wanted(&filter.all);
         let subject = filter.subject.as_ref().map(|s| self.key_of(s));
+        let places = self.places(self.bindings.namespaces());
         let mut found = Vec::new();
         for (id, ns, name, row) in self.bindings.iter() {
             let Some(wanted) = &wanted else { break };
@@ -526,15 +552,14 @@ impl Ledger {
             {
                 continue;
             }
-            let mut rank = Rank::default();
+            let mut level = Default::default();
             if wanted.asks_level() || slice.order != Order::Name {
-                let (priority, status) = self.binding_level(id);
-                if !wanted.level(priority, status) {
+                level = self.binding_level(id);
+                if !wanted.level(level.0, level.1) {
                     continue;
                 }
-                rank = slice.order.rank(priority, status, 0);
             }
-            found.push((rank, id));
+            found.push((slice.order.rank(level.0, level.1, 0, places[&ns]), id));
         }
         cut(found, slice, |a, b| self.by_name(&self.bindings, *a, *b))
             .filter_map(|id| self.binding_view(id))
@@ -574,7 +599,9 @@ mod tests {
 
     #[test]
     fn a_page_is_what_sorting_everything_would_show() {
-        let found: Vec<(Rank, u32)> = (0..100u32).map(|i| ([i % 3, 0, 0], i * 37 % 101)).collect();
+        let found: Vec<(Rank, u32)> = (0..100u32)
+            .map(|i| ([i % 3, 0, 0, 0], i * 37 % 101))
+            .collect();
         let mut sorted = found.clone();
         sorted.sort_unstable();
         for (offset, limit) in [
