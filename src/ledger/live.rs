@@ -32,7 +32,7 @@ struct Wait {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Live {
     waiting: Map<SetKey, Vec<Wait>>,
     /// Sets that somebody waits for since they were last listed.
@@ -59,7 +59,7 @@ pub(crate) struct Live {
 }
 
 /// What changed of pods: names, nodes, accounts whose tokens they carry.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct MovedPods {
     names: Dirty<Sym>,
     nodes: Dirty<Sym>,
