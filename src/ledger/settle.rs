@@ -5,7 +5,7 @@ use super::live;
 use super::names::Sym;
 use super::rows::{Depends, EdgeRow, InPlaces, RoleRow, SubjectKey, SubjectRow, ToKey};
 use super::since::{self, Moment, SinceOwn, moment};
-use super::subjects::namespace_of;
+use super::subjects::{Places, namespace_of};
 use super::table::{Map, RowId};
 use super::{Ledger, World};
 use crate::object::Subject;
@@ -871,6 +871,14 @@ impl Ledger {
         a.0.cmp(&b.0)
             .then_with(|| text(a.1).cmp(text(b.1)))
             .then_with(|| text(a.2).cmp(text(b.2)))
+    }
+
+    /// Namespaces as numbers that have the order of the names. Names lie anywhere in memory, and to sort
+    /// thousands of rows by them would be most of what a page takes.
+    pub(super) fn places(&self, namespaces: impl Iterator<Item = Sym>) -> Places {
+        let mut namespaces: Vec<Sym> = namespaces.collect();
+        namespaces.sort_unstable_by_key(|ns| self.names.text(*ns));
+        namespaces.into_iter().zip(0..).collect()
     }
 
     /// The subject a key stands for.

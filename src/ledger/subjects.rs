@@ -21,6 +21,18 @@ pub(crate) fn namespace_of(key: SubjectKey) -> Sym {
     }
 }
 
+/// Places of namespaces by their names.
+pub(crate) type Places = Map<Sym, u32>;
+
+/// The place of a subject by kind and namespace; among those of one place names decide. Users lie in no
+/// namespace, as groups do, and come last.
+pub(crate) fn place_of(key: SubjectKey, places: &Places) -> u32 {
+    match key {
+        SubjectKey::User(_) => u32::MAX,
+        key => places[&namespace_of(key)],
+    }
+}
+
 impl Subjects {
     pub(crate) fn find(&self, key: SubjectKey) -> Option<RowId> {
         self.index.get(&key).copied()

@@ -3,7 +3,7 @@
 use super::super::Ledger;
 use super::super::names::Sym;
 use super::super::rows::{PodShape, SubjectKey};
-use super::super::subjects::namespace_of;
+use super::super::subjects::{namespace_of, place_of};
 use super::super::table::{Map, Part, RowId};
 use super::super::tally::{ByLevel, worse};
 use super::{Asked, BindingView, PathStep, PodView, RoleView, SubjectView};
@@ -166,9 +166,6 @@ pub struct WorkloadLine {
 /// rows differ in that, so that few names need be looked up to compare them.
 type Rank = [u32; 4];
 
-/// Places of namespaces by their names.
-type Places = Map<Sym, u32>;
-
 /// Is `part` in `text`? It is lower-case.
 fn holds(text: &str, part: &str) -> bool {
     if text.is_ascii() {
@@ -180,6 +177,23 @@ fn holds(text: &str, part: &str) -> bool {
             .any(|w| w[0].to_ascii_lowercase() == *first && w[1..].eq_ignore_ascii_case(rest));
     }
     text.to_lowercase().contains(part)
+}
+
+/// Is `part`, which is lower-case, in `namespace/name` so that it has the slash between them?
+fn holds_across(namespace: &str, name: &str, part: &str) -> bool {
+    part.match_indices('/').any(|(at, _)| {
+        let (end, beginning) = (&part[..at], &part[at + 1..]);
+        if !namespace.is_ascii() || !name.is_ascii() {
+            return namespace.to_lowercase().ends_with(end)
+                && name.to_lowercase().starts_with(beginning);
+        }
+        let (namespace, name) = (namespace.as_bytes(), name.as_bytes());
+        let from = namespace.len().checked_sub(end.len());
+        from.is_some_and(|from| namespace[from..].eq_ignore_ascii_case(end.as_bytes()))
+            && name
+                .get(..beginning.len())
+                .is_some_and(|name| name.eq_ignore_ascii_case(beginning.as_bytes()))
+    })
 }
 
 /// A [`Filter`] with its names looked up.
@@ -272,12 +286,6 @@ impl Ledger {
         })
     }
 
-    fn places(&self, namespaces: impl Iterator<Item = Sym>) -> Places {
-        let mut namespaces: Vec<Sym> = namespaces.collect();
-        namespaces.sort_unstable_by_key(|ns| self.names.text(*ns));
-        namespaces.into_iter().zip(0..).collect()
-    }
-
     fn fits(&self, wanted: &Wanted<'_>, namespace: Sym, name: Sym) -> bool {
         if wanted.namespace.is_some_and(|n| n != namespace)
             || wanted.name.is_some_and(|n| n != name)
@@ -288,9 +296,7 @@ impl Ledger {
             return true;
         };
         let (namespace, name) = (self.names.text(namespace), self.names.text(name));
-        holds(name, part)
-            || holds(namespace, part)
-            || (part.contains('/') && holds(&format!("{namespace}/{name}"), part))
+        holds(name, part) || holds(namespace, part) || holds_across(namespace, name, part)
     }
 
     fn pick_subjects(&self, filter: &SubjectFilter, slice: &Slice) -> Listed<RowId> {
@@ -313,11 +319,7 @@ impl Ledger {
                 && filter.rule.as_ref().is_none_or(matched)
                 && self.fits(wanted, namespace_of(row.key), name)
             {
-                // users lie in no namespace, as groups do, and come last
-                let place = match row.key {
-                    SubjectKey::User(_) => u32::MAX,
-                    key => places[&namespace_of(key)],
-                };
+                let place = place_of(row.key, &places);
                 let rank = slice
                     .order
                     .rank(row.effective, row.status, row.since, place);
@@ -341,7 +343,6 @@ impl Ledger {
 
     /// A page of subjects, a line each.
     pub fn list_subject_lines(&self, filter: &SubjectFilter, slice: &Slice) -> Listed<SubjectLine> {
-        let asked = Asked::default();
         self.pick_subjects(filter, slice).filter_map(|id| {
             let row = self.subjects.get(id)?;
             let top = row.rules.iter().filter(|(_, p)| *p == row.own);
@@ -355,7 +356,7 @@ impl Ledger {
                 rules: top
                     .map(|(rule, _)| self.catalogue().rule(*rule).id.clone())
                     .collect(),
-                path: self.path(id, &asked),
+                path: self.path(id),
             })
         })
     }
@@ -595,6 +596,23 @@ mod tests {
         assert!(holds("abc", ""));
         assert!(!holds("ab", "abc"));
         assert!(holds("STRASSE-ÄÖ", "äö"));
+    }
+
+    #[test]
+    fn a_part_may_lie_across_namespace_and_name() {
+        for (namespace, name, part) in [
+            ("Ci", "Release/x", "i/rel"),
+            ("ci", "release/x", "/release/"),
+            ("", "Ärger", "/ä"),
+            ("ci", "a", "ci/a"),
+        ] {
+            assert!(holds_across(namespace, name, part), "{part}");
+            let whole = format!("{namespace}/{name}");
+            assert!(holds(&whole, part), "{part}");
+        }
+        assert!(!holds_across("ci", "release", "xci/r"));
+        assert!(!holds_across("ci", "r", "ci/release"));
+        assert!(!holds_across("ci", "release", "ci"));
     }
 
     #[test]

@@ -96,7 +96,7 @@ impl Ledger {
         let key = self.key_of(subject)?;
         let id = self.subjects.find(key)?;
         let view = self.subject_view(key, &asked)?;
-        let steps = self.steps(id, &asked);
+        let steps = self.steps(id);
         let end = steps.last().map(|(_, _, to)| *to);
         let less = Less::nothing(self, &asked, view.priority);
         Some(Explanation {

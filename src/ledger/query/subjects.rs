@@ -123,7 +123,7 @@ impl Ledger {
             status: row.status,
             since: (row.since > 0).then_some(i64::from(row.since)),
             findings,
-            path: self.path(id, asked),
+            path: self.path(id),
             cut: self.cut(id, asked),
             subject,
         })
