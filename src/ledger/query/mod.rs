@@ -22,8 +22,9 @@ pub use pods::{PodView, SecretView, TokenSource, TokenView};
 pub use roles::{BindingView, RoleView};
 pub use subjects::{FindingView, Grant, PathStep, SubjectView};
 
-use super::rows::ToKey;
+use super::rows::{SubjectKey, ToKey};
 use super::table::{Map, RowId};
+use proof::{Entry, Power};
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -32,4 +33,8 @@ use std::rc::Rc;
 struct Asked {
     /// Members of sets, strongest first.
     strongest: RefCell<Map<ToKey, Rc<Vec<RowId>>>>,
+    /// The entries that apply to a subject, where they are many.
+    entries: RefCell<Map<SubjectKey, Vec<Entry>>>,
+    /// What a subject has by one entry, where it has many.
+    powers: RefCell<Map<(SubjectKey, Entry), Power<'static>>>,
 }
