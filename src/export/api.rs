@@ -29,6 +29,11 @@ const MOST: usize = 1000;
 /// The words of `kind` for subjects.
 pub(super) const SUBJECT_KINDS: [&str; 3] = ["Group", "ServiceAccount", "User"];
 
+/// Does the answer take so long that others would notice?
+pub(super) fn takes_long(path: &str) -> bool {
+    path.strip_prefix(ROOT) == Some("report")
+}
+
 /// Why there is no answer.
 #[derive(Debug, Serialize)]
 struct Problem {

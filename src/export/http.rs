@@ -139,11 +139,22 @@ pub trait Site: Send + Sync + 'static {
     /// Answers everything else. Runs off the event loop and may compute.
     fn reply(&self, ask: &Ask<'_>) -> Reply;
 
-    /// Whether the answer to this path is at hand, so that it need not stand in a line with those
-    /// that are computed: a scrape must not wait for somebody's forty reports.
-    fn at_hand(&self, _path: &str) -> bool {
-        false
+    /// Where a request for this path waits for its turn.
+    fn line(&self, _path: &str) -> Line {
+        Line::Computed
     }
+}
+
+/// Requests wait in line with their like: neither a scrape nor a page must wait for somebody's forty
+/// reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Line {
+    /// The answer is at hand.
+    AtHand,
+    /// It is computed, and soon done.
+    Computed,
+    /// It takes long, and memory meanwhile: one at a time.
+    Long,
 }
 
 /// How much the server lets clients have.
@@ -151,7 +162,8 @@ pub trait Site: Send + Sync + 'static {
 pub struct Limits {
     /// Connections at the same time; a further one replaces the one without progress for longest.
     pub connections: usize,
-    /// [`Site::reply`] running at the same time; as many again for what is at hand.
+    /// [`Site::reply`] running at the same time; as many again for what is at hand, and one more for
+    /// what takes long.
     pub computations: usize,
     /// How long a request may wait for one of these before it is answered 503.
     pub queue: Duration,
@@ -329,8 +341,9 @@ pub async fn serve<S: Site>(
     let server = Arc::new(Server {
         site,
         door,
-        slots: Arc::new(Semaphore::new(limits.computations.max(1))),
         slots_at_hand: Arc::new(Semaphore::new(limits.computations.max(1))),
+        slots: Arc::new(Semaphore::new(limits.computations.max(1))),
+        slot_long: Arc::new(Semaphore::new(1)),
         limits,
         connections: Mutex::default(),
     });
@@ -367,8 +380,9 @@ struct Server<S> {
     site: Arc<S>,
     door: Arc<Door>,
     limits: Limits,
-    slots: Arc<Semaphore>,
     slots_at_hand: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
+    slot_long: Arc<Semaphore>,
     connections: Mutex<Connections>,
 }
 
@@ -834,9 +848,10 @@ async fn answer<S: Site>(
 
 /// Has the site compute, when its turn comes.
 async fn compute<S: Site>(server: &Server<S>, request: &Request<Incoming>) -> Reply {
-    let slots = match server.site.at_hand(request.uri().path()) {
-        true => &server.slots_at_hand,
-        false => &server.slots,
+    let slots = match server.site.line(request.uri().path()) {
+        Line::AtHand => &server.slots_at_hand,
+        Line::Computed => &server.slots,
+        Line::Long => &server.slot_long,
     };
     let slot = Arc::clone(slots).acquire_owned();
     let Ok(Ok(slot)) = timeout(server.limits.queue, slot).await else {

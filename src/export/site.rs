@@ -1,7 +1,7 @@
 //! What the server serves: routes, and the state they read.
 
 use super::api;
-use super::http::{Ask, Reply, Site};
+use super::http::{Ask, Line, Reply, Site};
 use super::metrics::{About, Work};
 use super::negotiate::{accepts_gzip, exposition};
 use super::page;
@@ -178,6 +178,11 @@ impl Site for Pages {
         }
         match ask.path {
             path if path == self.telemetry_path => self.metrics(ask, &snapshot),
+            // of one moment, and the writer goes on meanwhile
+            path if api::takes_long(path) => {
+                let moment = self.ledger().clone();
+                api::answer(&moment, ask)
+            }
             path if path.starts_with(api::ROOT) => api::answer(&self.ledger(), ask),
             _ => self
                 .page(ask, &snapshot)
@@ -185,7 +190,13 @@ impl Site for Pages {
         }
     }
 
-    fn at_hand(&self, path: &str) -> bool {
-        path == self.telemetry_path
+    fn line(&self, path: &str) -> Line {
+        if path == self.telemetry_path {
+            Line::AtHand
+        } else if api::takes_long(path) {
+            Line::Long
+        } else {
+            Line::Computed
+        }
     }
 }

@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 use std::collections::{BTreeSet, HashMap};
 
 /// The acceptances of a policy, by subject.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Accepted {
     by_subject: HashMap<Subject, Vec<Entry>>,
     /// Ends that are still to come, the next one last.

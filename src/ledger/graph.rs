@@ -12,6 +12,7 @@
 use super::Ledger;
 use super::names::Sym;
 use super::rows::{SubjectKey, SubjectRow, ToKey};
+use super::subjects::place_of;
 use super::table::{Map, RowId};
 use crate::risk::Priority;
 
@@ -52,15 +53,19 @@ pub(crate) fn fixpoint(ledger: &Ledger) -> (Vec<Effective>, u64) {
     let mut queues: [Vec<RowId>; 5] = Default::default();
     // who has findings or edges, in an order that does not depend on when they were seen: paths are
     // the same after a restart and in every replica
-    let mut risky: Vec<(&SubjectRow, RowId)> = Vec::new();
+    let places = ledger.places(subjects.namespaces());
+    let mut risky: Vec<(u32, &SubjectRow, RowId)> = Vec::new();
     for (id, row) in subjects.iter() {
         work += 1;
         if row.own > Priority::None || !row.edges.is_empty() {
-            risky.push((row, id));
+            risky.push((place_of(row.key, &places), row, id));
         }
     }
-    risky.sort_by(|a, b| ledger.order(a.0.key, b.0.key));
-    for (row, id) in risky {
+    risky.sort_unstable_by(|a, b| {
+        let places = a.0.cmp(&b.0);
+        places.then_with(|| ledger.order(a.1.key, b.1.key))
+    });
+    for (_, row, id) in risky {
         out[id as usize].priority = row.own;
         if row.own > Priority::None {
             queues[row.own as usize].push(id);

@@ -7,13 +7,14 @@
 //! change, and a cycle that has lost its support falls. [`super::graph`] says the same from scratch.
 
 use super::Ledger;
-use super::graph::{keys_of, members_are_listed};
+use super::graph::{self, Effective, keys_of, members_are_listed};
 use super::names::Sym;
 use super::rows::{EdgeRow, SubjectKey, SubjectRow, ToKey};
 use super::table::{Map, RowId};
 use super::{Dirty, subjects};
 use crate::risk::Priority;
 use std::collections::BTreeSet;
+use std::sync::{Arc, OnceLock};
 
 /// A set of identities that edges lead to; the nodes of "own" pods differ by whose edge it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,7 +33,7 @@ struct Wait {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Live {
     waiting: Map<SetKey, Vec<Wait>>,
     /// Sets that somebody waits for since they were last listed.
@@ -56,10 +57,12 @@ pub(crate) struct Live {
     pod_edges: usize,
     /// Edges and members looked at so far, for tests of its growth.
     pub(crate) steps: u64,
+    /// See [`Live::ways`].
+    ways: OnceLock<Arc<Vec<Effective>>>,
 }
 
 /// What changed of pods: names, nodes, accounts whose tokens they carry.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct MovedPods {
     names: Dirty<Sym>,
     nodes: Dirty<Sym>,
@@ -93,8 +96,17 @@ fn sets_of(subject: RowId, edge: &EdgeRow) -> impl Iterator<Item = SetKey> {
 }
 
 impl Live {
+    /// The fixpoint from scratch: which of several supports a path shows does not depend on the order in
+    /// which things were seen, so that replicas and restarts show the same. Kept until anything moves that
+    /// it looks at: a subject's own priority, its edges, the sets it belongs to.
+    pub(crate) fn ways(&self, ledger: &Ledger) -> &[Effective] {
+        self.ways
+            .get_or_init(|| Arc::new(graph::fixpoint(ledger).0))
+    }
+
     /// The subject changed.
     pub(crate) fn touch(&mut self, id: RowId) {
+        self.ways.take();
         self.touched.insert(id);
     }
 
@@ -259,6 +271,9 @@ impl Live {
             }
             let now = ledger.members(key.to, source);
             let before = self.listed.insert(key, now.clone()).unwrap_or_default();
+            if now != before {
+                self.ways.take();
+            }
             for left in before.iter().filter(|m| now.binary_search(m).is_err()) {
                 if let Some(of) = self.member_of.get_mut(left) {
                     of.retain(|k| *k != key);

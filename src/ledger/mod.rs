@@ -20,6 +20,7 @@ mod cost;
 mod graph;
 mod live;
 mod names;
+mod piece;
 mod policy;
 mod query;
 mod rows;
@@ -51,14 +52,15 @@ pub use watch::WatchState;
 
 use crate::object::{Binding, Object, Origin, Pod, Resource, Role, ServiceAccount, Subject};
 use crate::rbac::{MASTERS, OLDEST, PackedRules, ServerVersion, shipped_roles};
-use crate::risk::{Catalogue, Priority, audience_accepted, secret_may_be_token_of};
+use crate::risk::{Catalogue, Priority, To, audience_accepted, secret_may_be_token_of};
 use names::{Names, Sym};
+use piece::Piece;
 use rows::{
     AccountRow, AggregationRow, BindingRow, NamespaceRow, Oddities, PodRow, PodShape, RoleRow,
     SecretRow, SubjectKey, Times, TokenRow,
 };
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use subjects::{Subjects, namespace_of};
 use table::{Map, Part, RowId, Table};
 
@@ -119,56 +121,56 @@ const WITHOUT_PODS: &str = "pods are left out (--allow-partial pods): nothing is
 /// A set of row numbers or names, most of them waiting to be settled.
 type Dirty<T> = std::collections::HashSet<T, foldhash::fast::RandomState>;
 
-/// See the module.
-#[derive(Debug)]
+/// See the module. A clone is one moment of it, for whoever takes long: cheap, see [`piece`].
+#[derive(Clone, Debug)]
 pub struct Ledger {
     policy: Policy,
     /// The acceptances of the policy.
-    accepted: accepted::Accepted,
+    accepted: Piece<accepted::Accepted>,
     settings: Settings,
-    names: Names,
-    roles: Table<RoleRow>,
-    bindings: Table<BindingRow>,
-    accounts: Table<AccountRow>,
-    namespaces: Table<NamespaceRow>,
-    pods: Table<PodRow>,
-    subjects: Subjects,
+    names: Piece<Names>,
+    roles: Piece<Table<RoleRow>>,
+    bindings: Piece<Table<BindingRow>>,
+    accounts: Piece<Table<AccountRow>>,
+    namespaces: Piece<Table<NamespaceRow>>,
+    pods: Piece<Table<PodRow>>,
+    subjects: Piece<Subjects>,
     /// Bindings by the role they refer to: kind ClusterRole, namespace, name.
-    role_refs: Map<(bool, Sym, Sym), Vec<RowId>>,
+    role_refs: Piece<Map<(bool, Sym, Sym), Vec<RowId>>>,
     /// Shapes of pods, shared between replicas, and how many have each.
-    shapes: Map<Arc<PodShape>, u32>,
+    shapes: Piece<Map<Arc<PodShape>, u32>>,
     /// Live pods of each shape by namespace.
-    replicas: Map<Sym, Map<Arc<PodShape>, Replicas>>,
+    replicas: Piece<Map<Sym, Map<Arc<PodShape>, Replicas>>>,
     /// Live pods that can take the node they are on, by the worst token there as last counted; by namespace.
-    escapes: Map<Sym, ByLevel>,
+    escapes: Piece<Map<Sym, ByLevel>>,
     /// Live pods that carry a projected API token of the account.
-    carried: Map<(Sym, Sym), u32>,
+    carried: Piece<Map<(Sym, Sym), u32>>,
     /// Accounts whose last live pod has gone, each with the moment until which edges still lead there.
-    lingering: Map<(Sym, Sym), i64>,
+    lingering: Piece<Map<(Sym, Sym), i64>>,
     /// Live pods that receive the Secret.
-    carried_secrets: Map<Sym, Map<Sym, u32>>,
+    carried_secrets: Piece<Map<Sym, Map<Sym, u32>>>,
     /// Those of them that are somebody's legacy token by their name, by namespace and account.
-    carried_by_name: Map<(Sym, Sym), Vec<Sym>>,
+    carried_by_name: Piece<Map<(Sym, Sym), Vec<Sym>>>,
     /// Accounts that list a Secret, by namespace, then Secret.
-    secret_owners: Map<Sym, Map<Sym, Vec<Sym>>>,
+    secret_owners: Piece<Map<Sym, Map<Sym, Vec<Sym>>>>,
     /// Pods by node, with the number of live ones that can take it.
-    nodes: Map<Sym, NodePods>,
+    nodes: Piece<Map<Sym, NodePods>>,
     /// Some aggregated ClusterRole picks roles without labels (manifests).
     takes_unlabelled: bool,
     /// The fixpoint, kept up to date.
-    live: live::Live,
+    live: Piece<live::Live>,
     /// Subjects that acceptances answer for, in part or in whole: their status hangs on others too.
-    answered: Dirty<RowId>,
+    answered: Piece<Dirty<RowId>>,
     /// Subjects of which it is not known since when they hold their priority: it has just changed, or no
     /// object tells.
-    undated: Dirty<RowId>,
+    undated: Piece<Dirty<RowId>>,
     /// Whom the Roles of a namespace lead to, as far as it was asked since the last role moved.
-    roles_reached: std::sync::Mutex<Map<Sym, Arc<[crate::risk::To]>>>,
+    roles_reached: Reached,
     /// Subjects judged so far, for tests of its growth.
     judged_subjects: u64,
     /// What ClusterRoles that look at other roles give in single namespaces where one that may be bound leads
     /// there.
-    worth_in: Map<(RowId, Arc<str>), Priority>,
+    worth_in: Piece<Map<(RowId, Arc<str>), Priority>>,
     /// Roles and bindings whose managedFields do not tell when they changed, by resource.
     without_history: [u64; 7],
     /// Edges that lead to Group system:masters, which makes it a subject.
@@ -179,7 +181,7 @@ pub struct Ledger {
     version_known: bool,
     problems: Vec<Problem>,
     skipped: BTreeMap<String, u64>,
-    blocks: BTreeMap<Arc<str>, Arc<NamespaceBlock>>,
+    blocks: Piece<BTreeMap<Arc<str>, Arc<NamespaceBlock>>>,
     rule_counts: tally::RuleCounts,
     last_judged: Arc<Judged>,
     generation: u64,
@@ -192,6 +194,22 @@ pub struct Ledger {
     dirty: DirtySets,
 }
 
+/// Whom the Roles of a namespace lead to; filled in by whoever asks, also for reading alone.
+#[derive(Debug, Default)]
+struct Reached(Mutex<Map<Sym, Arc<[To]>>>);
+
+impl Reached {
+    fn known(&self) -> MutexGuard<'_, Map<Sym, Arc<[To]>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Clone for Reached {
+    fn clone(&self) -> Reached {
+        Reached(Mutex::new(self.known().clone()))
+    }
+}
+
 /// The live pods of one shape in a namespace.
 #[derive(Clone, Copy, Debug, Default)]
 struct Replicas {
@@ -200,7 +218,7 @@ struct Replicas {
     unplaced: u32,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct NodePods {
     pods: Vec<RowId>,
     escapes: u32,
@@ -208,7 +226,7 @@ struct NodePods {
     worst: (Priority, crate::risk::Status),
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct DirtySets {
     roles: Dirty<RowId>,
     aggregation: bool,
@@ -263,33 +281,33 @@ impl Ledger {
         let policy = policy.into();
         let mut ledger = Ledger {
             rule_counts: tally::RuleCounts::new(policy.catalogue.rules.len()),
-            accepted: accepted::Accepted::new(&policy.catalogue, &policy.accepted),
+            accepted: accepted::Accepted::new(&policy.catalogue, &policy.accepted).into(),
             policy,
             settings,
-            names: Names::default(),
-            roles: Table::default(),
-            bindings: Table::default(),
-            accounts: Table::default(),
-            namespaces: Table::default(),
-            pods: Table::default(),
-            subjects: Subjects::default(),
-            role_refs: Map::default(),
-            shapes: Map::default(),
-            replicas: Map::default(),
-            escapes: Map::default(),
-            carried: Map::default(),
-            lingering: Map::default(),
-            carried_secrets: Map::default(),
-            carried_by_name: Map::default(),
-            secret_owners: Map::default(),
-            nodes: Map::default(),
+            names: Piece::default(),
+            roles: Piece::default(),
+            bindings: Piece::default(),
+            accounts: Piece::default(),
+            namespaces: Piece::default(),
+            pods: Piece::default(),
+            subjects: Piece::default(),
+            role_refs: Piece::default(),
+            shapes: Piece::default(),
+            replicas: Piece::default(),
+            escapes: Piece::default(),
+            carried: Piece::default(),
+            lingering: Piece::default(),
+            carried_secrets: Piece::default(),
+            carried_by_name: Piece::default(),
+            secret_owners: Piece::default(),
+            nodes: Piece::default(),
             takes_unlabelled: false,
-            live: live::Live::default(),
-            answered: Dirty::default(),
-            undated: Dirty::default(),
-            roles_reached: Default::default(),
+            live: Piece::default(),
+            answered: Piece::default(),
+            undated: Piece::default(),
+            roles_reached: Reached::default(),
             judged_subjects: 0,
-            worth_in: Map::default(),
+            worth_in: Piece::default(),
             without_history: [0; 7],
             masters_named: 0,
             watches: Default::default(),
@@ -297,7 +315,7 @@ impl Ledger {
             version_known: false,
             problems: Vec::new(),
             skipped: BTreeMap::new(),
-            blocks: BTreeMap::new(),
+            blocks: Piece::default(),
             last_judged: Arc::default(),
             generation: 0,
             now: 0,
@@ -1275,11 +1293,8 @@ impl Ledger {
                 mark(*namespace);
                 mark(*account);
             }
-            let reached = self.roles_reached.lock();
-            reached
-                .unwrap_or_else(std::sync::PoisonError::into_inner)
-                .keys()
-                .for_each(|ns| mark(*ns));
+            let reached = self.roles_reached.known();
+            reached.keys().for_each(|ns| mark(*ns));
             for (_, row) in self.subjects.iter() {
                 key_names(row.key, mark);
                 row.depends.namespaces().iter().for_each(|ns| mark(*ns));

@@ -48,7 +48,7 @@ impl Span {
 }
 
 /// The table of names.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Names {
     /// All texts, one behind the other.
     texts: String,

@@ -45,7 +45,7 @@ impl Ledger {
     pub fn reconfigure(&mut self, policy: Policy) {
         let before = std::mem::replace(&mut self.policy, policy);
         let accepted = Accepted::new(&self.policy.catalogue, &self.policy.accepted);
-        let accepted = std::mem::replace(&mut self.accepted, accepted);
+        let accepted = std::mem::replace(&mut self.accepted, accepted.into());
         let (old, new) = (&before.catalogue, &self.policy.catalogue);
         let same_rules =
             old.ruleset == new.ruleset && old.privileged_namespaces == new.privileged_namespaces;

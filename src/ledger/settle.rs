@@ -5,7 +5,7 @@ use super::live;
 use super::names::Sym;
 use super::rows::{Depends, EdgeRow, InPlaces, RoleRow, SubjectKey, SubjectRow, ToKey};
 use super::since::{self, Moment, SinceOwn, moment};
-use super::subjects::namespace_of;
+use super::subjects::{Places, namespace_of};
 use super::table::{Map, RowId};
 use super::{Ledger, World};
 use crate::object::Subject;
@@ -18,7 +18,7 @@ use crate::risk::{
 };
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 /// The judgement of one subject, before it meets that of others.
 #[derive(Clone)]
@@ -236,13 +236,7 @@ impl Context for Others<'_> {
             return Arc::default();
         };
         // every subject that may bind any Role there asks, and again for every time that it may have done so
-        let reached = || {
-            ledger
-                .roles_reached
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-        };
-        if let Some(known) = reached().get(&ns) {
+        if let Some(known) = ledger.roles_reached.known().get(&ns) {
             return known.clone();
         }
         let of_role = Others::of_role(ledger);
@@ -254,7 +248,7 @@ impl Context for Others<'_> {
             })
             .collect();
         let to: Arc<[To]> = to.into_iter().collect();
-        reached().insert(ns, to.clone());
+        ledger.roles_reached.known().insert(ns, to.clone());
         to
     }
 }
@@ -760,10 +754,7 @@ impl Ledger {
         if moved.is_empty() {
             return;
         }
-        self.roles_reached
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
+        self.roles_reached.known().clear();
         let roles: Vec<RowId> = self
             .roles
             .iter()
@@ -783,7 +774,7 @@ impl Ledger {
                 row.gives = [first, at(1).unwrap_or(first), at(2).unwrap_or(first)];
             }
         }
-        self.worth_in = known
+        *self.worth_in = known
             .into_iter()
             .filter_map(|(what, worth)| match what {
                 Worth::Role(id, Place::In(namespace)) => Some(((id, namespace), worth)),
@@ -880,6 +871,14 @@ impl Ledger {
         a.0.cmp(&b.0)
             .then_with(|| text(a.1).cmp(text(b.1)))
             .then_with(|| text(a.2).cmp(text(b.2)))
+    }
+
+    /// Namespaces as numbers that have the order of the names. Names lie anywhere in memory, and to sort
+    /// thousands of rows by them would be most of what a page takes.
+    pub(super) fn places(&self, namespaces: impl Iterator<Item = Sym>) -> Places {
+        let mut namespaces: Vec<Sym> = namespaces.collect();
+        namespaces.sort_unstable_by_key(|ns| self.names.text(*ns));
+        namespaces.into_iter().zip(0..).collect()
     }
 
     /// The subject a key stands for.
@@ -1200,7 +1199,7 @@ impl Ledger {
     fn settle_statuses(&mut self, moved: bool) {
         let mut ids = std::mem::take(&mut self.dirty.statuses);
         if moved {
-            ids.extend(&self.answered);
+            ids.extend(self.answered.iter());
         }
         // opened by an event of RBAC, not by the end of what answered for it
         let watched = self.watching && self.dirty.rbac && !self.dirty.others && !self.dirty.policy;
@@ -1263,7 +1262,7 @@ impl Ledger {
     fn settle_since(&mut self) {
         let now = moment(self.now);
         let mut undated: [Vec<RowId>; 5] = Default::default();
-        for id in std::mem::take(&mut self.undated) {
+        for id in std::mem::take(&mut *self.undated) {
             if let Some(row) = self.subjects.get(id) {
                 undated[row.effective as usize].push(id);
             }

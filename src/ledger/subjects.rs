@@ -5,7 +5,7 @@ use super::rows::{SubjectKey, SubjectRow};
 use super::table::{Map, RowId, make_room};
 
 /// Subjects by key and by namespace.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Subjects {
     rows: Vec<Option<SubjectRow>>,
     free: Vec<RowId>,
@@ -18,6 +18,18 @@ pub(crate) fn namespace_of(key: SubjectKey) -> Sym {
     match key {
         SubjectKey::Account(namespace, _) => namespace,
         SubjectKey::Group(_) | SubjectKey::User(_) => Sym::EMPTY,
+    }
+}
+
+/// Places of namespaces by their names.
+pub(crate) type Places = Map<Sym, u32>;
+
+/// The place of a subject by kind and namespace; among those of one place names decide. Users lie in no
+/// namespace, as groups do, and come last.
+pub(crate) fn place_of(key: SubjectKey, places: &Places) -> u32 {
+    match key {
+        SubjectKey::User(_) => u32::MAX,
+        key => places[&namespace_of(key)],
     }
 }
 
@@ -93,6 +105,11 @@ impl Subjects {
             .into_iter()
             .flatten()
             .filter_map(|id| self.get(*id).map(|r| (*id, r)))
+    }
+
+    /// Namespaces that have subjects, in no order.
+    pub(crate) fn namespaces(&self) -> impl Iterator<Item = Sym> {
+        self.by_namespace.keys().copied()
     }
 
     /// One more than the highest number in use.

@@ -28,7 +28,7 @@ pub(crate) enum Part {
     Namespaced = 1,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Slot<R> {
     namespace: Sym,
     name: Sym,
@@ -36,7 +36,7 @@ struct Slot<R> {
     row: R,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Table<R> {
     slots: Vec<Option<Slot<R>>>,
     free: Vec<RowId>,

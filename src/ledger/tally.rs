@@ -175,7 +175,7 @@ struct Workload {
 }
 
 /// Subjects by rule, kept up to date.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct RuleCounts(Vec<ByLevel>);
 
 impl RuleCounts {
@@ -733,7 +733,7 @@ impl Ledger {
     /// What all namespaces have in detail, with their names.
     fn all_details<T: Clone>(&self, of: impl Fn(&NamespaceBlock) -> &[T]) -> Vec<(Arc<str>, T)> {
         let mut all = Vec::new();
-        for (ns, block) in &self.blocks {
+        for (ns, block) in self.blocks.iter() {
             all.extend(of(block).iter().map(|d| (ns.clone(), d.clone())));
         }
         all

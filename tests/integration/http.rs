@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use rbac_exporter::export::door::Door;
 use rbac_exporter::export::http::{
-    Ask, Content, Limits, ListenAddress, ListenError, Listener, Reply, Site, serve,
+    Ask, Content, Limits, Line, ListenAddress, ListenError, Listener, Reply, Site, serve,
 };
 use rbac_exporter::export::negotiate::gzip;
 use std::{
@@ -80,7 +80,7 @@ impl Site for Sample {
     fn reply(&self, ask: &Ask<'_>) -> Reply {
         match ask.path {
             "/ask" => Reply::text(200, format!("{ask:?}")).negotiated(),
-            "/gated" => {
+            "/gated" | "/long" => {
                 self.entered.fetch_add(1, Ordering::SeqCst);
                 let inside = self.inside.fetch_add(1, Ordering::SeqCst) + 1;
                 self.most_inside.fetch_max(inside, Ordering::SeqCst);
@@ -112,8 +112,12 @@ impl Site for Sample {
         }
     }
 
-    fn at_hand(&self, path: &str) -> bool {
-        path == "/little"
+    fn line(&self, path: &str) -> Line {
+        match path {
+            "/little" => Line::AtHand,
+            "/long" => Line::Long,
+            _ => Line::Computed,
+        }
     }
 }
 
@@ -775,6 +779,22 @@ async fn computations_are_bounded_and_health_is_not() {
     assert_eq!(clients[0].answer().await.text(), "through\n");
     assert_eq!(server.get("/gated").await.text(), "through\n");
     assert_eq!(server.site.most_inside.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn what_takes_long_holds_up_its_like_alone() {
+    let server = Running::start(Limits {
+        queue: Duration::from_millis(200),
+        ..Limits::default()
+    });
+    let mut client = server.connect().await;
+    client.send("GET /long HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    server.site.wait_inside(1).await;
+    assert_eq!(server.get("/long").await.status, 503);
+    assert_eq!(server.get("/ask").await.status, 200);
+    assert_eq!(server.get("/little").await.status, 200);
+    server.site.open();
+    assert_eq!(client.answer().await.text(), "through\n");
 }
 
 #[tokio::test]

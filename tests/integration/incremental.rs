@@ -458,6 +458,8 @@ struct Run {
     version: &'static str,
     world: World,
     accepted: Vec<Acceptance>,
+    /// The ledger as it stood, and what was seen of it then.
+    moments: Vec<(Ledger, Seen)>,
 }
 
 fn policy(accepted: &[Acceptance]) -> Policy {
@@ -496,6 +498,7 @@ impl Run {
             version,
             world,
             accepted: Vec::new(),
+            moments: Vec::new(),
         }
     }
 
@@ -585,6 +588,9 @@ impl Run {
             }
             Step::Settle => {
                 self.ledger.settle();
+                // whoever looks now, and goes on looking at this moment, moves nothing
+                let seen = look(&self.ledger);
+                self.moments.push((self.ledger.clone(), seen));
             }
         }
     }
@@ -617,6 +623,10 @@ fn seen(ledger: &mut Ledger) -> Seen {
     ledger.settle();
     ledger.advance(LATER);
     ledger.settle();
+    look(ledger)
+}
+
+fn look(ledger: &Ledger) -> Seen {
     Seen {
         subjects: ledger.subject_views().collect(),
         pods: ledger.pod_views().collect(),
@@ -704,6 +714,10 @@ proptest! {
         // and nothing is left to do
         prop_assert!(!run.ledger.settle());
         prop_assert_eq!(run.ledger.selfcheck(), 0);
+        // every moment is as it was
+        for (moment, seen) in &run.moments {
+            same(&look(moment), seen)?;
+        }
     }
 
     #[test]

@@ -115,7 +115,7 @@ try {
   const ordinary = await serve(demo);
   const worlds = [
     [ordinary, ["", "namespaces", "subjects", "subjects?priority=critical&status=open", "subjects?text=nobody", subject, "subject?kind=ServiceAccount&namespace=kube-system&name=tiller", "pods", "pods?by=pod&has=token", "rules"]],
-    [await serve(hostile), ["", "subjects", "pods", "pods?by=pod", `subject?kind=User&name=${"x".repeat(253)}`, "subject?kind=Group&name=%3Cscript%3Edocument.title%3D%27taken%27%3C%2Fscript%3E"]],
+    [await serve(hostile), ["", "namespaces?limit=100", "subjects", "subjects?limit=100", "subjects?sort=name&limit=100", "pods", "pods?limit=100", "pods?by=pod&limit=100", "rules", `subject?kind=User&name=${"x".repeat(253)}`, "subject?kind=Group&name=%3Cscript%3Edocument.title%3D%27taken%27%3C%2Fscript%3E"]],
   ];
   for (const [base, paths] of worlds) {
     for (const path of paths) {

@@ -3,7 +3,7 @@
 use super::super::Ledger;
 use super::super::names::Sym;
 use super::super::rows::{PodShape, SubjectKey};
-use super::super::subjects::namespace_of;
+use super::super::subjects::{namespace_of, place_of};
 use super::super::table::{Map, Part, RowId};
 use super::super::tally::{ByLevel, worse};
 use super::{Asked, BindingView, PathStep, PodView, RoleView, SubjectView};
@@ -162,19 +162,38 @@ pub struct WorkloadLine {
     pub node: Option<(Priority, Status)>,
 }
 
-/// What sorts before the name.
-type Rank = [u32; 3];
+/// What sorts before the name: what the order asks for, then the place of kind and namespace. Nearly all
+/// rows differ in that, so that few names need be looked up to compare them.
+type Rank = [u32; 4];
 
 /// Is `part` in `text`? It is lower-case.
 fn holds(text: &str, part: &str) -> bool {
     if text.is_ascii() {
-        let (text, part) = (text.as_bytes(), part.as_bytes());
-        return part.is_empty()
-            || text
-                .windows(part.len())
-                .any(|w| w.eq_ignore_ascii_case(part));
+        let Some((first, rest)) = part.as_bytes().split_first() else {
+            return true;
+        };
+        let mut windows = text.as_bytes().windows(part.len());
+        return windows
+            .any(|w| w[0].to_ascii_lowercase() == *first && w[1..].eq_ignore_ascii_case(rest));
     }
     text.to_lowercase().contains(part)
+}
+
+/// Is `part`, which is lower-case, in `namespace/name` so that it has the slash between them?
+fn holds_across(namespace: &str, name: &str, part: &str) -> bool {
+    part.match_indices('/').any(|(at, _)| {
+        let (end, beginning) = (&part[..at], &part[at + 1..]);
+        if !namespace.is_ascii() || !name.is_ascii() {
+            return namespace.to_lowercase().ends_with(end)
+                && name.to_lowercase().starts_with(beginning);
+        }
+        let (namespace, name) = (namespace.as_bytes(), name.as_bytes());
+        let from = namespace.len().checked_sub(end.len());
+        from.is_some_and(|from| namespace[from..].eq_ignore_ascii_case(end.as_bytes()))
+            && name
+                .get(..beginning.len())
+                .is_some_and(|name| name.eq_ignore_ascii_case(beginning.as_bytes()))
+    })
 }
 
 /// A [`Filter`] with its names looked up.
@@ -207,18 +226,18 @@ impl Wanted<'_> {
 }
 
 impl Order {
-    fn rank(self, priority: Priority, status: Status, since: u32) -> Rank {
+    fn rank(self, priority: Priority, status: Status, since: u32, place: u32) -> Rank {
         let worst = Priority::Critical as u32 - priority as u32;
         let newest = u32::MAX - since;
         match self {
-            Order::Name => Rank::default(),
-            Order::Priority => [worst, status as u32, newest],
-            Order::Since => [newest, worst, status as u32],
+            Order::Name => [0, 0, 0, place],
+            Order::Priority => [worst, status as u32, newest, place],
+            Order::Since => [newest, worst, status as u32, place],
         }
     }
 }
 
-/// The part asked for. Sorts no more than has to be: the rest of a long list stays unsorted.
+/// The part asked for. Sorts no more than has to be: what comes before and after it stays unsorted.
 fn cut<T>(
     mut found: Vec<(Rank, T)>,
     slice: &Slice,
@@ -226,18 +245,20 @@ fn cut<T>(
 ) -> Listed<T> {
     let total = found.len();
     let order = |a: &(Rank, T), b: &(Rank, T)| a.0.cmp(&b.0).then_with(|| by_name(&a.1, &b.1));
-    let end = slice.offset.saturating_add(slice.limit);
-    if slice.offset >= total || slice.limit == 0 {
-        found.clear();
-    } else if end < total {
+    let from = slice.offset.min(total);
+    let end = slice.offset.saturating_add(slice.limit).min(total);
+    if end < total {
         found.select_nth_unstable_by(end, order);
         found.truncate(end);
     }
+    if 0 < from && from < end {
+        found.select_nth_unstable_by(from, order);
+    }
+    found.drain(..from);
     found.sort_unstable_by(order);
-    let items = found.into_iter().skip(slice.offset).map(|(_, item)| item);
     Listed {
         total,
-        items: items.collect(),
+        items: found.into_iter().map(|(_, item)| item).collect(),
     }
 }
 
@@ -275,13 +296,12 @@ impl Ledger {
             return true;
         };
         let (namespace, name) = (self.names.text(namespace), self.names.text(name));
-        holds(name, part)
-            || holds(namespace, part)
-            || (part.contains('/') && holds(&format!("{namespace}/{name}"), part))
+        holds(name, part) || holds(namespace, part) || holds_across(namespace, name, part)
     }
 
     fn pick_subjects(&self, filter: &SubjectFilter, slice: &Slice) -> Listed<RowId> {
         let wanted = self.wanted(&filter.all);
+        let places = self.places(self.subjects.namespaces());
         let mut found = Vec::new();
         for (id, row) in self.subjects.iter() {
             let Some(wanted) = &wanted else { break };
@@ -299,7 +319,10 @@ impl Ledger {
                 && filter.rule.as_ref().is_none_or(matched)
                 && self.fits(wanted, namespace_of(row.key), name)
             {
-                let rank = slice.order.rank(row.effective, row.status, row.since);
+                let place = place_of(row.key, &places);
+                let rank = slice
+                    .order
+                    .rank(row.effective, row.status, row.since, place);
                 found.push((rank, id));
             }
         }
@@ -320,7 +343,6 @@ impl Ledger {
 
     /// A page of subjects, a line each.
     pub fn list_subject_lines(&self, filter: &SubjectFilter, slice: &Slice) -> Listed<SubjectLine> {
-        let asked = Asked::default();
         self.pick_subjects(filter, slice).filter_map(|id| {
             let row = self.subjects.get(id)?;
             let top = row.rules.iter().filter(|(_, p)| *p == row.own);
@@ -334,7 +356,7 @@ impl Ledger {
                 rules: top
                     .map(|(rule, _)| self.catalogue().rule(*rule).id.clone())
                     .collect(),
-                path: self.path(id, &asked),
+                path: self.path(id),
             })
         })
     }
@@ -399,9 +421,12 @@ impl Ledger {
 
     /// A page of pods.
     pub fn list_pods(&self, filter: &PodFilter, slice: &Slice) -> Listed<PodView> {
+        let places = self.places(self.pods.namespaces());
         let found = self.matching_pods(filter).into_iter();
-        let ranked =
-            found.map(|(id, priority, status)| (slice.order.rank(priority, status, 0), id));
+        let ranked = found.map(|(id, priority, status)| {
+            let place = places[&self.pods.key(id).0];
+            (slice.order.rank(priority, status, 0, place), id)
+        });
         cut(ranked.collect(), slice, |a, b| {
             self.by_name(&self.pods, *a, *b)
         })
@@ -441,9 +466,10 @@ impl Ledger {
                 group.worst = id;
             }
         }
+        let places = self.places(self.pods.namespaces());
         let ranked = groups.into_iter().map(|((ns, kind, name), group)| {
             let (priority, status) = group.level;
-            let rank = slice.order.rank(priority, status, 0);
+            let rank = slice.order.rank(priority, status, 0, places[&ns]);
             (rank, (ns, name, kind, group))
         });
         let text = |sym: Sym| self.names.text(sym);
@@ -467,6 +493,7 @@ impl Ledger {
     /// A page of roles.
     pub fn list_roles(&self, filter: &RoleFilter, slice: &Slice) -> Listed<RoleView> {
         let wanted = self.wanted(&filter.all);
+        let places = self.places(self.roles.namespaces());
         let mut found = Vec::new();
         for id in self.listed_roles() {
             let (Some(wanted), Some(row)) = (&wanted, self.roles.get(id)) else {
@@ -487,15 +514,14 @@ impl Ledger {
             {
                 continue;
             }
-            let mut rank = Rank::default();
+            let mut level = Default::default();
             if wanted.asks_level() || slice.order != Order::Name {
-                let (priority, status) = self.role_level(id);
-                if !wanted.level(priority, status) {
+                level = self.role_level(id);
+                if !wanted.level(level.0, level.1) {
                     continue;
                 }
-                rank = slice.order.rank(priority, status, 0);
             }
-            found.push((rank, id));
+            found.push((slice.order.rank(level.0, level.1, 0, places[&ns]), id));
         }
         cut(found, slice, |a, b| self.by_name(&self.roles, *a, *b))
             .filter_map(|id| self.role_view(id))
@@ -505,6 +531,7 @@ impl Ledger {
     pub fn list_bindings(&self, filter: &BindingFilter, slice: &Slice) -> Listed<BindingView> {
         let wanted = self.wanted(&filter.all);
         let subject = filter.subject.as_ref().map(|s| self.key_of(s));
+        let places = self.places(self.bindings.namespaces());
         let mut found = Vec::new();
         for (id, ns, name, row) in self.bindings.iter() {
             let Some(wanted) = &wanted else { break };
@@ -526,15 +553,14 @@ impl Ledger {
             {
                 continue;
             }
-            let mut rank = Rank::default();
+            let mut level = Default::default();
             if wanted.asks_level() || slice.order != Order::Name {
-                let (priority, status) = self.binding_level(id);
-                if !wanted.level(priority, status) {
+                level = self.binding_level(id);
+                if !wanted.level(level.0, level.1) {
                     continue;
                 }
-                rank = slice.order.rank(priority, status, 0);
             }
-            found.push((rank, id));
+            found.push((slice.order.rank(level.0, level.1, 0, places[&ns]), id));
         }
         cut(found, slice, |a, b| self.by_name(&self.bindings, *a, *b))
             .filter_map(|id| self.binding_view(id))
@@ -573,8 +599,27 @@ mod tests {
     }
 
     #[test]
+    fn a_part_may_lie_across_namespace_and_name() {
+        for (namespace, name, part) in [
+            ("Ci", "Release/x", "i/rel"),
+            ("ci", "release/x", "/release/"),
+            ("", "Ärger", "/ä"),
+            ("ci", "a", "ci/a"),
+        ] {
+            assert!(holds_across(namespace, name, part), "{part}");
+            let whole = format!("{namespace}/{name}");
+            assert!(holds(&whole, part), "{part}");
+        }
+        assert!(!holds_across("ci", "release", "xci/r"));
+        assert!(!holds_across("ci", "r", "ci/release"));
+        assert!(!holds_across("ci", "release", "ci"));
+    }
+
+    #[test]
     fn a_page_is_what_sorting_everything_would_show() {
-        let found: Vec<(Rank, u32)> = (0..100u32).map(|i| ([i % 3, 0, 0], i * 37 % 101)).collect();
+        let found: Vec<(Rank, u32)> = (0..100u32)
+            .map(|i| ([i % 3, 0, 0, 0], i * 37 % 101))
+            .collect();
         let mut sorted = found.clone();
         sorted.sort_unstable();
         for (offset, limit) in [

@@ -5,7 +5,9 @@ use super::super::rows::SubjectKey;
 use super::super::table::{Map, RowId};
 use super::Grant;
 use crate::object::Subject;
-use crate::rbac::{MASTERS, Permission, Reach, Target, Vocabulary, implicit_groups};
+use crate::rbac::{
+    MASTERS, PackedRules, PermId, Permission, Reach, Target, Vocabulary, implicit_groups,
+};
 use std::collections::BTreeMap;
 
 /// What a request is about, as in a SubjectAccessReview.
@@ -90,30 +92,41 @@ fn permission(attributes: &Attributes) -> Permission {
     }
 }
 
-/// Roles, compiled against the requests that are asked about, each once.
+/// Roles, compiled against the requests that are asked about; once for all that have the same rules, as
+/// those of a chart have in each of a thousand namespaces.
 struct Asker<'a> {
     ledger: &'a Ledger,
     vocabulary: Vocabulary,
-    compiled: Map<RowId, Reach>,
+    compiled: Map<&'a PackedRules, Reach>,
+}
+
+/// What is asked of each role.
+#[derive(Clone, Copy)]
+struct Request<'q> {
+    permission: Option<PermId>,
+    name: &'q str,
 }
 
 impl Asker<'_> {
     /// Does the binding's role allow the request? `None` when there is no such role. Whether the binding
     /// holds where the request goes is not looked at.
-    fn allows(&mut self, binding: RowId, attributes: &Attributes) -> Option<bool> {
+    fn allows(&mut self, binding: RowId, request: Request<'_>) -> Option<bool> {
         let ledger = self.ledger;
-        let role = ledger.role_of(binding)?;
-        let reach = self.compiled.entry(role).or_insert_with(|| {
-            let row = ledger.roles.get(role);
-            let rules = row.map(|r| r.rules.unpack()).unwrap_or_default();
-            self.vocabulary.reach(&rules, None)
-        });
-        let name = match attributes {
-            Attributes::Resource { name, .. } => name.as_str(),
-            Attributes::Url { .. } => "",
-        };
-        let id = self.vocabulary.id(&permission(attributes));
-        Some(id.is_some_and(|p| reach.names(p).has(name)))
+        let role = ledger.roles.get(ledger.role_of(binding)?)?;
+        let compiled = self.compiled.entry(&role.rules);
+        let reach = compiled.or_insert_with(|| self.vocabulary.reach(&role.rules.unpack(), None));
+        let permission = request.permission;
+        Some(permission.is_some_and(|p| reach.names(p).has(request.name)))
+    }
+
+    fn request<'q>(&self, attributes: &'q Attributes) -> Request<'q> {
+        Request {
+            permission: self.vocabulary.id(&permission(attributes)),
+            name: match attributes {
+                Attributes::Resource { name, .. } => name,
+                Attributes::Url { .. } => "",
+            },
+        }
     }
 }
 
@@ -131,6 +144,7 @@ impl Ledger {
     /// who may do it in some namespace only, once a namespace.
     pub fn who_can(&self, attributes: &Attributes, anywhere: bool) -> Vec<Allowed> {
         let mut asker = self.asker(std::iter::once(permission(attributes)));
+        let request = asker.request(attributes);
         let place = match attributes {
             Attributes::Resource { namespace, .. } => namespace.as_str(),
             Attributes::Url { .. } => "",
@@ -140,7 +154,7 @@ impl Ledger {
         for (binding, home, _, row) in self.bindings.iter() {
             let home = self.names.text(home);
             let here = home.is_empty() || home == place || anywhere;
-            if !here || asker.allows(binding, attributes) != Some(true) {
+            if !here || asker.allows(binding, request) != Some(true) {
                 continue;
             }
             for key in &row.subjects {
@@ -225,6 +239,7 @@ impl Ledger {
             .groups
             .iter()
             .map(|g| Subject::Group { name: g.clone() });
+        let request = asker.request(&question.attributes);
         let mut missing = Vec::new();
         for subject in user.into_iter().chain(groups) {
             let row = self
@@ -236,7 +251,7 @@ impl Ledger {
                 if !home.is_empty() && *home != *namespace {
                     continue;
                 }
-                let Some(allowed) = asker.allows(*binding, &question.attributes) else {
+                let Some(allowed) = asker.allows(*binding, request) else {
                     missing.extend(self.grant(*binding));
                     continue;
                 };

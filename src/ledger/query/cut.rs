@@ -9,7 +9,7 @@
 use super::super::Ledger;
 use super::super::rows::SubjectKey;
 use super::super::table::RowId;
-use super::proof::{Entry, Less};
+use super::proof::{Entry, Less, MANY};
 use super::{Asked, Grant};
 use crate::object::{Origin, Spelling, Subject};
 use crate::risk::Priority;
@@ -57,6 +57,8 @@ struct Search<'a> {
     id: RowId,
     /// Entries of the subject itself, which are tried first.
     own: HashSet<Entry>,
+    /// Those of them each of which is enough alone, when they are [`MANY`], by their names.
+    alone: Vec<Entry>,
     /// Sets that were tried without success.
     tried: HashSet<BTreeSet<Entry>>,
     /// Entries that some proof takes.
@@ -67,7 +69,10 @@ struct Search<'a> {
 
 impl Search<'_> {
     fn proof(&mut self, removed: &BTreeSet<Entry>) -> Option<Vec<Entry>> {
-        let proof = self.less.with(removed.clone()).proof(self.id)?;
+        let mut alone = self.alone.iter().filter(|e| !removed.contains(*e));
+        let by_one = alone.find_map(|e| self.less.proof_by(self.id, *e, removed));
+        let whole = || self.less.with(removed.clone()).proof(self.id);
+        let proof = by_one.or_else(whole)?;
         self.candidates.extend(proof.iter().copied());
         Some(proof)
     }
@@ -75,12 +80,14 @@ impl Search<'_> {
     /// A set of the subject's own entries that is enough, and of which none is too much; `None` when no
     /// such set is enough.
     fn of_its_own(&mut self, forced: &BTreeSet<Entry>) -> Option<BTreeSet<Entry>> {
-        let mut set = forced.clone();
+        // none of these can stay where only its own entries are taken
+        let mut set: BTreeSet<Entry> = self.alone.iter().copied().collect();
+        set.extend(forced);
         while let Some(proof) = self.proof(&set) {
             set.insert(*proof.iter().find(|e| self.own.contains(*e))?);
         }
         for entry in self.less.in_order(&set) {
-            if set.len() == 1 || forced.contains(&entry) {
+            if set.len() == 1 || forced.contains(&entry) || self.alone.contains(&entry) {
                 continue;
             }
             let mut rest = set.clone();
@@ -164,9 +171,16 @@ impl Ledger {
         } else {
             BTreeSet::new()
         };
+        let own = self.entries_of(row.key);
+        let mut alone = match own.len() {
+            ..=MANY => Vec::new(),
+            _ => own.clone(),
+        };
+        alone.retain(|e| less.proof_by(id, *e, &BTreeSet::new()).is_some());
         let mut search = Search {
             id,
-            own: self.entries_of(row.key).into_iter().collect(),
+            own: own.into_iter().collect(),
+            alone,
             tried: HashSet::new(),
             candidates: forced.iter().copied().collect(),
             gave_up: false,

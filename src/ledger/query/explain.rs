@@ -96,7 +96,7 @@ impl Ledger {
         let key = self.key_of(subject)?;
         let id = self.subjects.find(key)?;
         let view = self.subject_view(key, &asked)?;
-        let steps = self.steps(id, &asked);
+        let steps = self.steps(id);
         let end = steps.last().map(|(_, _, to)| *to);
         let less = Less::nothing(self, &asked, view.priority);
         Some(Explanation {
@@ -197,7 +197,8 @@ impl Ledger {
     ) -> Option<Evidence> {
         let row = self.bindings.get(binding)?;
         let role = self.role_of(binding).and_then(|id| self.roles.get(id));
-        let (_, named) = *self.entries_of(key).iter().find(|(b, _)| *b == binding)?;
+        let mut names = self.names_of(key).into_iter();
+        let named = names.find(|name| row.subjects.contains(name))?;
         Some(Evidence {
             grant: self.grant(binding)?,
             named: self.subject(named),

@@ -1,5 +1,5 @@
 //! What people ask of the ledger: reports, explanations, `can-i`. Everything here is worked out from the
-//! rows when asked; nothing of it is kept.
+//! rows when asked; nothing of it is kept, but for which ways lead on ([`super::live::Live::ways`]).
 
 mod browse;
 mod can_i;
@@ -22,10 +22,10 @@ pub use pods::{PodView, SecretView, TokenSource, TokenView};
 pub use roles::{BindingView, RoleView};
 pub use subjects::{FindingView, Grant, PathStep, SubjectView, Views};
 
-use super::graph::Effective;
-use super::rows::ToKey;
+use super::rows::{SubjectKey, ToKey};
 use super::table::{Map, RowId};
-use std::cell::{OnceCell, RefCell};
+use proof::{Entry, Power};
+use std::cell::RefCell;
 use std::rc::Rc;
 
 /// What is worked out once and used for every subject of one report.
@@ -33,7 +33,8 @@ use std::rc::Rc;
 struct Asked {
     /// Members of sets, strongest first.
     strongest: RefCell<Map<ToKey, Rc<Vec<RowId>>>>,
-    /// The fixpoint from scratch: which of several supports a path shows does not depend on the order
-    /// in which things were seen, so that replicas and restarts show the same.
-    supports: OnceCell<Vec<Effective>>,
+    /// The entries that apply to a subject, where they are many.
+    entries: RefCell<Map<SubjectKey, Vec<Entry>>>,
+    /// What a subject has by one entry, where it has many.
+    powers: RefCell<Map<(SubjectKey, Entry), Power<'static>>>,
 }

@@ -1,19 +1,19 @@
 //! Whom a subject can become.
 
+use super::super::Ledger;
 use super::super::names::Sym;
 use super::super::rows::{EdgeRow, SubjectKey, ToKey};
 use super::super::table::RowId;
-use super::super::{Ledger, graph};
-use super::{Asked, PathStep};
+use super::PathStep;
 
 impl Ledger {
-    fn support(&self, id: RowId, asked: &Asked) -> Option<(u32, RowId)> {
-        let all = asked.supports.get_or_init(|| graph::fixpoint(self).0);
-        all.get(id as usize).and_then(|e| e.support)
+    fn support(&self, id: RowId) -> Option<(u32, RowId)> {
+        let ways = self.live.ways(self);
+        ways.get(id as usize).and_then(|e| e.support)
     }
 
-    pub(super) fn path(&self, from: RowId, asked: &Asked) -> Vec<PathStep> {
-        let steps = self.steps(from, asked).into_iter();
+    pub(super) fn path(&self, from: RowId) -> Vec<PathStep> {
+        let steps = self.steps(from).into_iter();
         steps
             .filter_map(|(_, edge, to)| {
                 Some(PathStep {
@@ -26,11 +26,11 @@ impl Ledger {
     }
 
     /// Who takes which edge to whom, up to the identity whose own findings decide.
-    pub(super) fn steps(&self, from: RowId, asked: &Asked) -> Vec<(RowId, EdgeRow, RowId)> {
+    pub(super) fn steps(&self, from: RowId) -> Vec<(RowId, EdgeRow, RowId)> {
         let mut out = Vec::new();
         let mut at = from;
         while let Some(row) = self.subjects.get(at)
-            && let Some((edge, next)) = self.support(at, asked)
+            && let Some((edge, next)) = self.support(at)
             && let Some(edge) = row.edges.get(edge as usize)
             && out.len() < self.subjects.bound()
         {

@@ -17,6 +17,10 @@ use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::rc::Rc;
 
+/// With more entries than these, what is worked out of each is kept for the next set that is tried: to do
+/// it again for hundreds takes seconds.
+pub(super) const MANY: usize = 32;
+
 /// An entry of a binding: the binding, and whom it names.
 pub(super) type Entry = (RowId, SubjectKey);
 
@@ -30,7 +34,8 @@ pub(super) enum Part {
 }
 
 /// What a subject has by itself, with entries gone.
-struct Power<'a> {
+#[derive(Clone)]
+pub(super) struct Power<'a> {
     own: Priority,
     edges: Cow<'a, [EdgeRow]>,
 }
@@ -66,6 +71,21 @@ impl<'a> Less<'a> {
             only: None,
             ..*self
         }
+    }
+
+    /// Does the subject hold the priority by this entry of it and nothing else? Then a proof, which takes
+    /// one small judgement, where one of a thousand entries takes a large one.
+    pub(super) fn proof_by(
+        &self,
+        id: RowId,
+        entry: Entry,
+        removed: &BTreeSet<Entry>,
+    ) -> Option<Vec<Entry>> {
+        let less = Less {
+            only: Some((id, vec![entry])),
+            ..self.with(removed.clone())
+        };
+        less.proof(id)
     }
 
     /// Does the subject hold the priority?
@@ -278,8 +298,12 @@ impl<'a> Less<'a> {
     }
 
     fn power(&self, id: RowId, key: SubjectKey) -> Power<'a> {
-        if let Some((_, entries)) = self.only.as_ref().filter(|(only, _)| *only == id) {
-            return self.power_of(key, entries);
+        match &self.only {
+            Some((only, entries)) if *only == id => match entries[..] {
+                [entry] => return self.power_by(key, entry),
+                _ => return self.power_of(key, entries),
+            },
+            _ => {}
         }
         if !self.touches(key) {
             let row = self.ledger.subjects.get(id);
@@ -288,19 +312,30 @@ impl<'a> Less<'a> {
                 edges: Cow::Borrowed(row.map(|r| &*r.edges).unwrap_or_default()),
             };
         }
-        let mut left = self.ledger.entries_of(key);
+        let mut left = self.asked.entries(self.ledger, key);
         left.retain(|e| !self.removed.contains(e));
         self.power_of(key, &left)
     }
 
+    /// What the subject has by this entry alone; asked again for every set that is tried.
+    fn power_by(&self, key: SubjectKey, entry: Entry) -> Power<'static> {
+        if let Some(known) = self.asked.powers.borrow().get(&(key, entry)) {
+            return known.clone();
+        }
+        let power = self.power_of(key, &[entry]);
+        let mut powers = self.asked.powers.borrow_mut();
+        powers.insert((key, entry), power.clone());
+        power
+    }
+
     /// What the subject has by these entries alone.
-    fn power_of(&self, key: SubjectKey, entries: &[Entry]) -> Power<'a> {
+    fn power_of(&self, key: SubjectKey, entries: &[Entry]) -> Power<'static> {
         let subject = self.ledger.subject(key);
         let bindings = holdings(key, entries);
         self.power_in(&self.ledger.judgement_with(&subject, &bindings, false).0)
     }
 
-    fn power_in(&self, judged: &Assessment) -> Power<'a> {
+    fn power_in(&self, judged: &Assessment) -> Power<'static> {
         let ledger = self.ledger;
         let rows = judged.edges.iter();
         let without_pods = ledger.settings.without_pods;
@@ -331,7 +366,10 @@ impl<'a> Less<'a> {
         let Some(key) = self.ledger.subjects.get(id).map(|r| r.key) else {
             return Vec::new();
         };
-        let mut entries = self.ledger.entries_of(key);
+        if let Some((_, only)) = self.only.as_ref().filter(|(only, _)| *only == id) {
+            return only.clone();
+        }
+        let mut entries = self.asked.entries(self.ledger, key);
         entries.retain(|e| !self.removed.contains(e));
         let granting: Vec<Entry> = entries
             .iter()
@@ -430,6 +468,18 @@ fn holdings(key: SubjectKey, entries: &[Entry]) -> Vec<(RowId, bool)> {
 }
 
 impl Asked {
+    /// See [`Ledger::entries_of`]. To sort many takes longer than to judge them, so these are kept.
+    fn entries(&self, ledger: &Ledger, key: SubjectKey) -> Vec<Entry> {
+        if let Some(known) = self.entries.borrow().get(&key) {
+            return known.clone();
+        }
+        let entries = ledger.entries_of(key);
+        if entries.len() > MANY {
+            self.entries.borrow_mut().insert(key, entries.clone());
+        }
+        entries
+    }
+
     /// Everybody that an edge of `source` to this set leads to, strongest first, then by name.
     fn members(&self, ledger: &Ledger, to: ToKey, source: SubjectKey) -> Rc<Vec<RowId>> {
         let fresh = || {
@@ -455,14 +505,19 @@ impl Asked {
 }
 
 impl Ledger {
-    /// The entries that apply to a subject: those that name it, then those that name its implicit
-    /// groups; by the names of the bindings.
-    pub(super) fn entries_of(&self, key: SubjectKey) -> Vec<Entry> {
+    /// Whom bindings name that apply to a subject: itself, then its implicit groups.
+    pub(super) fn names_of(&self, key: SubjectKey) -> Vec<SubjectKey> {
         let groups = implicit_groups(&self.subject(key));
         let groups = groups.iter().filter_map(|g| self.names.get(g));
         let keys = std::iter::once(key).chain(groups.map(SubjectKey::Group));
+        keys.collect()
+    }
+
+    /// The entries that apply to a subject: those that name it, then those that name its implicit
+    /// groups; by the names of the bindings.
+    pub(super) fn entries_of(&self, key: SubjectKey) -> Vec<Entry> {
         let mut out = Vec::new();
-        for key in keys {
+        for key in self.names_of(key) {
             let row = self.subjects.find(key).and_then(|id| self.subjects.get(id));
             let from = out.len();
             out.extend(row.iter().flat_map(|r| &r.bindings).map(|b| (*b, key)));

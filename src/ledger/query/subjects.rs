@@ -150,7 +150,7 @@ impl Ledger {
             status: row.status,
             since: (row.since > 0).then_some(i64::from(row.since)),
             findings,
-            path: self.path(id, asked),
+            path: self.path(id),
             cut: self.cut(id, asked),
             subject,
         })
@@ -234,17 +234,17 @@ impl Ledger {
         );
         let constrained = special == Some(Special::ImpersonateConstrained);
         let vocabulary = &self.policy.catalogue.vocabulary;
+        let scope = self.names.get(finding.scope.as_str());
         let mut reaches: Vec<(RowId, Reach, bool)> = Vec::new();
         for (binding, _) in bindings {
             let (namespace, _) = self.bindings.key(*binding);
-            let here =
-                namespace == Sym::EMPTY || *self.names.text(namespace) == *finding.scope.as_str();
-            let Some(role) = self.role_of(*binding).and_then(|id| self.roles.get(id)) else {
-                continue;
-            };
+            let here = namespace == Sym::EMPTY || Some(namespace) == scope;
             if !here && !anywhere {
                 continue;
             }
+            let Some(role) = self.role_of(*binding).and_then(|id| self.roles.get(id)) else {
+                continue;
+            };
             let cut = |reach: &Reach| match namespace {
                 Sym::EMPTY => reach.clone(),
                 ns => vocabulary.through_role_binding(reach, self.names.text(ns)),
