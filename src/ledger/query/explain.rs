@@ -1,7 +1,7 @@
 //! One subject, with everything that makes it what it is.
 
-use super::super::rows::{EdgeRow, SubjectKey};
-use super::super::table::RowId;
+use super::super::rows::{EdgeRow, SubjectKey, ToKey};
+use super::super::table::{Map, RowId};
 use super::super::{Ledger, Proposal, graph};
 use super::proof::{Less, Part};
 use super::{Asked, FindingView, Grant, SubjectView};
@@ -89,6 +89,10 @@ pub struct Explanation {
     pub proposal: Option<Proposal>,
 }
 
+/// What each rule of a role gives by itself. Findings are hundreds where bindings are, mostly to the same
+/// few roles.
+type Compiled = Map<RowId, Vec<(Reaches, PolicyRule)>>;
+
 impl Ledger {
     /// One subject with everything that makes it what it is, if there is such a one.
     pub fn explanation(&self, subject: &Subject) -> Option<Explanation> {
@@ -121,6 +125,7 @@ impl Ledger {
         let bindings = self.bindings_of(&subject, key);
         let (judged, _) = self.judgement_with(&subject, &bindings, true);
         let answers = self.answers(&subject, &bindings, &judged);
+        let mut compiled = Compiled::default();
         let mut out: Vec<(&Finding, ExplainedFinding)> = judged
             .findings
             .iter()
@@ -131,7 +136,7 @@ impl Ledger {
                 let mut by: Vec<Evidence> = self
                     .rests_on(f, &bindings)
                     .into_iter()
-                    .filter_map(|b| self.evidence(b, key, self.rules_behind(b, f)))
+                    .filter_map(|b| self.evidence(b, key, self.rules_behind(b, f, &mut compiled)))
                     .collect();
                 by.sort_by(|a, b| a.grant.cmp(&b.grant));
                 let explained = ExplainedFinding {
@@ -153,21 +158,27 @@ impl Ledger {
     }
 
     /// The rules of a binding's role that a finding rests on; all of them where it is about the binding.
-    fn rules_behind(&self, binding: RowId, finding: &Finding) -> Vec<PolicyRule> {
-        let rules = self.rules_of(binding);
+    fn rules_behind(
+        &self,
+        binding: RowId,
+        finding: &Finding,
+        compiled: &mut Compiled,
+    ) -> Vec<PolicyRule> {
+        let Some(role) = self.role_of(binding) else {
+            return Vec::new();
+        };
         let Some(witness) = finding
             .witness
             .as_ref()
             .filter(|_| finding.bindings.is_empty())
         else {
-            return rules;
+            return self.rules_of(binding);
         };
         let vocabulary = &self.catalogue().vocabulary;
         let special = self.catalogue().rule(finding.rule).special;
         let constrained = special == Some(Special::ImpersonateConstrained);
         let namespace = self.names.text(self.bindings.key(binding).0);
-        let grants = |rule: &PolicyRule| {
-            let one = Reaches::of(vocabulary, std::slice::from_ref(rule));
+        let grants = |one: &Reaches| {
             let here = |reach: &Reach| match namespace {
                 "" => reach.clone(),
                 ns => vocabulary.through_role_binding(reach, ns),
@@ -179,9 +190,16 @@ impl Ledger {
                 || (constrained
                     && one
                         .on
+                        .as_ref()
                         .is_some_and(|on| on.iter().any(|r| !here(r).is_empty())))
         };
-        rules.into_iter().filter(grants).collect()
+        let rules = compiled.entry(role).or_insert_with(|| {
+            let rules = self.rules_of(binding).into_iter();
+            let alone = |rule| (Reaches::of(vocabulary, std::slice::from_ref(&rule)), rule);
+            rules.map(alone).collect()
+        });
+        let granting = rules.iter().filter(|(one, _)| grants(one));
+        granting.map(|(_, rule)| rule.clone()).collect()
     }
 
     fn rules_of(&self, binding: RowId) -> Vec<PolicyRule> {
@@ -249,11 +267,18 @@ impl Ledger {
                 sets.insert(set);
             },
         );
+        // those that many lead to are listed once
+        let mut listed: Map<ToKey, bool> = Map::default();
         for (_, row) in self.subjects.iter().filter(|(from, _)| *from != id) {
+            let mut listed = |to: ToKey| {
+                let contains = || self.members(to, row.key).contains(&id);
+                match to {
+                    ToKey::OwnNodeTokens(_) => contains(),
+                    to => *listed.entry(to).or_insert_with(contains),
+                }
+            };
             let leads = |edge: &&EdgeRow| {
-                sets.contains(&edge.to)
-                    || (graph::members_are_listed(edge.to)
-                        && self.members(edge.to, row.key).contains(&id))
+                sets.contains(&edge.to) || (graph::members_are_listed(edge.to) && listed(edge.to))
             };
             if let Some(edge) = row.edges.iter().find(leads) {
                 out.push(ReachedBy {
