@@ -1,7 +1,7 @@
 //! Looking at a process from outside: memory, CPU, answers over a socket.
 
 use crate::harness::free_port;
-use crate::harness::process::{Process, temporary_directory};
+use crate::harness::process::{Process, image_environment, temporary_directory};
 use flate2::read::GzDecoder;
 use std::ffi::OsStr;
 use std::fs;
@@ -160,12 +160,6 @@ pub(crate) struct Served {
     _dir: TempDir,
 }
 
-/// What the image sets.
-fn of_the_image() -> impl Iterator<Item = (&'static str, &'static str)> {
-    let lines = include_str!("../../Containerfile").lines();
-    lines.filter_map(|line| line.strip_prefix("ENV ")?.split_once('='))
-}
-
 impl Served {
     /// Starts a program on a free port, with a kubeconfig or without.
     pub(crate) fn start(
@@ -178,7 +172,7 @@ impl Served {
         let file = dir.path().join("kubeconfig");
         let mut command = Command::new(program);
         command.env_clear().args(args(port, &file));
-        command.envs(of_the_image());
+        command.envs(image_environment());
         if let Some(text) = kubeconfig {
             fs::write(&file, text).unwrap();
             command.env("KUBECONFIG", &file);

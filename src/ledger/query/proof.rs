@@ -34,7 +34,7 @@ pub(super) enum Part {
 }
 
 /// What a subject has by itself, with entries gone.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct Power<'a> {
     own: Priority,
     edges: Cow<'a, [EdgeRow]>,

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::exposition::Samples;
 use super::http::{self, Answer};
-use super::process::{Finished, Process, run, temporary_directory};
+use super::process::{Finished, Process, image_environment, run, temporary_directory};
 use super::{eventually, free_port, repository};
 
 /// The binary, deaf to the cluster and the settings of whoever runs the tests: the one that was built
@@ -19,7 +19,7 @@ use super::{eventually, free_port, repository};
 fn binary() -> Command {
     let named = std::env::var_os("RBAC_EXPORTER_BINARY");
     let mut command = Command::new(named.unwrap_or(env!("CARGO_BIN_EXE_rbac-exporter").into()));
-    command.env_clear();
+    command.env_clear().envs(image_environment());
     command.envs(std::env::vars_os().filter(|(key, _)| key == "PATH" || key == "RUST_BACKTRACE"));
     command
 }

@@ -13,6 +13,12 @@ use tempfile::TempDir;
 
 use super::eventually;
 
+/// What the image sets, for an exporter that runs as it does there.
+pub(crate) fn image_environment() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let lines = include_str!("../../../Containerfile").lines();
+    lines.filter_map(|line| line.strip_prefix("ENV ")?.split_once('='))
+}
+
 /// Ends what drop cannot reach: worlds in statics, and everything when the test binary itself is
 /// killed or aborts.
 ///
