@@ -1,13 +1,14 @@
 //! The subjects: who there is, what each holds, and its judgement.
 
 use super::names::Sym;
+use super::piece::Chunks;
 use super::rows::{SubjectKey, SubjectRow};
-use super::table::{Map, RowId, make_room};
+use super::table::{Map, RowId};
 
 /// Subjects by key and by namespace.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Subjects {
-    rows: Vec<Option<SubjectRow>>,
+    rows: Chunks<Option<SubjectRow>>,
     free: Vec<RowId>,
     index: Map<SubjectKey, RowId>,
     by_namespace: Map<Sym, Vec<RowId>>,
@@ -58,7 +59,6 @@ impl Subjects {
                 id
             }
             None => {
-                make_room(&mut self.rows);
                 self.rows.push(row);
                 self.rows.len() as RowId - 1
             }
@@ -92,8 +92,8 @@ impl Subjects {
 
     /// Rows from an id on.
     pub(crate) fn iter_from(&self, first: RowId) -> impl Iterator<Item = (RowId, &SubjectRow)> {
-        let rows = self.rows.iter().enumerate().skip(first as usize);
-        rows.filter_map(|(i, r)| r.as_ref().map(|r| (i as RowId, r)))
+        let rows = (first..).zip(self.rows.iter_from(first as usize));
+        rows.filter_map(|(id, r)| r.as_ref().map(|r| (id, r)))
     }
 
     pub(crate) fn in_namespace(

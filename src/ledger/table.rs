@@ -5,6 +5,7 @@
 //! rows are missing.
 
 use super::names::Sym;
+use super::piece::{Chunks, Piece};
 use std::collections::HashMap;
 
 type Hasher = foldhash::fast::RandomState;
@@ -38,9 +39,9 @@ struct Slot<R> {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Table<R> {
-    slots: Vec<Option<Slot<R>>>,
+    slots: Chunks<Option<Slot<R>>>,
     free: Vec<RowId>,
-    by_namespace: Map<Sym, Map<Sym, RowId>>,
+    by_namespace: Map<Sym, Piece<Map<Sym, RowId>>>,
     epochs: [u32; 2],
     len: [usize; 2],
 }
@@ -48,7 +49,7 @@ pub(crate) struct Table<R> {
 impl<R> Default for Table<R> {
     fn default() -> Self {
         Table {
-            slots: Vec::new(),
+            slots: Chunks::default(),
             free: Vec::new(),
             by_namespace: Map::default(),
             epochs: [0; 2],
@@ -61,7 +62,7 @@ fn part(namespace: Sym) -> usize {
     usize::from(namespace != Sym::EMPTY)
 }
 
-impl<R> Table<R> {
+impl<R: Clone> Table<R> {
     pub(crate) fn find(&self, namespace: Sym, name: Sym) -> Option<RowId> {
         self.by_namespace.get(&namespace)?.get(&name).copied()
     }
@@ -107,7 +108,6 @@ impl<R> Table<R> {
                 id
             }
             None => {
-                make_room(&mut self.slots);
                 self.slots.push(slot);
                 self.slots.len() as RowId - 1
             }
@@ -150,7 +150,7 @@ impl<R> Table<R> {
     pub(crate) fn unnamed(&self, of: Part) -> Vec<(Sym, Sym)> {
         let epoch = self.epochs[of as usize];
         self.slots
-            .iter()
+            .iter_from(0)
             .flatten()
             .filter(|s| part(s.namespace) == of as usize && s.epoch != epoch)
             .map(|s| (s.namespace, s.name))
@@ -167,11 +167,8 @@ impl<R> Table<R> {
 
     /// Rows from an id on.
     pub(crate) fn iter_from(&self, first: RowId) -> impl Iterator<Item = (RowId, Sym, Sym, &R)> {
-        let slots = self.slots.iter().enumerate().skip(first as usize);
-        slots.filter_map(|(i, s)| {
-            s.as_ref()
-                .map(|s| (i as RowId, s.namespace, s.name, &s.row))
-        })
+        let slots = (first..).zip(self.slots.iter_from(first as usize));
+        slots.filter_map(|(id, s)| s.as_ref().map(|s| (id, s.namespace, s.name, &s.row)))
     }
 
     /// Rows of one namespace, in no order.
@@ -179,7 +176,7 @@ impl<R> Table<R> {
         self.by_namespace
             .get(&namespace)
             .into_iter()
-            .flatten()
+            .flat_map(|names| names.iter())
             .filter_map(|(name, id)| {
                 self.slots[*id as usize]
                     .as_ref()

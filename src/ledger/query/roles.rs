@@ -154,7 +154,7 @@ impl Ledger {
     }
 
     /// By namespace and name; as the namespace of cluster-scoped objects is empty, also by kind.
-    pub(super) fn by_name<R>(&self, table: &Table<R>, a: RowId, b: RowId) -> Ordering {
+    pub(super) fn by_name<R: Clone>(&self, table: &Table<R>, a: RowId, b: RowId) -> Ordering {
         let text = |id: RowId| {
             let (namespace, name) = table.key(id);
             (self.names.text(namespace), self.names.text(name))
