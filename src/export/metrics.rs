@@ -513,8 +513,9 @@ struct Moved<'a> {
 impl<'a> Moved<'a> {
     fn between(before: &'a Judged, now: &'a Judged) -> Moved<'a> {
         let (old, new) = (&before.namespaces, &now.namespaces);
-        let aligned = old.len() == new.len() && old.iter().zip(new).all(|((a, _), (b, _))| a == b);
-        let blocks = old.iter().zip(new).map(|((_, a), (_, b))| (a, b));
+        let aligned =
+            old.len() == new.len() && old.iter().zip(new.iter()).all(|((a, _), (b, _))| a == b);
+        let blocks = old.iter().zip(new.iter()).map(|((_, a), (_, b))| (a, b));
         let blocks = blocks.filter(|(a, b)| !Arc::ptr_eq(a, b));
         Moved {
             before,
@@ -955,10 +956,10 @@ mod tests {
     fn every_family_of_the_table_is_written_once_with_its_type_and_labels() {
         let snapshot = Arc::new(Snapshot {
             judged: Arc::new(crate::ledger::Judged {
-                namespaces: vec![
-                    (Arc::from(""), Arc::default()),
-                    (Arc::from("a"), Arc::default()),
-                ],
+                namespaces: ["", "a"]
+                    .map(|name| (Arc::from(name), Arc::default()))
+                    .into_iter()
+                    .collect(),
                 ..crate::ledger::Judged::default()
             }),
             ..Snapshot::default()

@@ -196,7 +196,7 @@ mod tests {
     fn world() -> Judged {
         let block = |name: &str| (Arc::from(name), Arc::new(NamespaceBlock::default()));
         Judged {
-            namespaces: ["", "a", "b"].map(block).into(),
+            namespaces: ["", "a", "b"].map(block).into_iter().collect(),
             subjects: Arc::new(vec![subject("one")]),
             workloads: Arc::new(vec![workload("one")]),
             ..Judged::default()
@@ -270,7 +270,7 @@ mod tests {
                 let mut judged = world();
                 let mut block = NamespaceBlock::default();
                 change(&mut block);
-                judged.namespaces[1].1 = Arc::new(block);
+                judged.namespaces.insert(Arc::from("a"), Arc::new(block));
                 (*what, judged)
             })
             .collect();
@@ -281,9 +281,12 @@ mod tests {
         };
         worlds.extend([
             with("a namespace more", &|j| {
-                j.namespaces.push((Arc::from("c"), Arc::default()));
+                j.namespaces.insert(Arc::from("c"), Arc::default());
             }),
-            with("another namespace", &|j| j.namespaces[2].0 = Arc::from("x")),
+            with("another namespace", &|j| {
+                j.namespaces.remove("b");
+                j.namespaces.insert(Arc::from("x"), Arc::default());
+            }),
             with("since", &|j| Arc::make_mut(&mut j.subjects)[0].1.since += 1),
             with("workload", &|j| {
                 Arc::make_mut(&mut j.workloads).push(workload("two"));
@@ -331,7 +334,7 @@ mod tests {
         let mut now = world();
         let mut block = NamespaceBlock::default();
         block.pods += 1;
-        now.namespaces[1].1 = Arc::new(block);
+        now.namespaces.insert(Arc::from("a"), Arc::new(block));
         let anew = unchanged_parts(&before, &now)
             .iter()
             .filter(|same| !**same)

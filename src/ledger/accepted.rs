@@ -935,11 +935,7 @@ mod tests {
         let wanted = format!("sa:a/app {} {}", critical.as_str(), all.join(","));
         let seen = |s: &Stage| {
             let judged = s.ledger.snapshot().judged;
-            let (_, block) = judged
-                .namespaces
-                .iter()
-                .find(|(n, _)| &**n == "a")
-                .expect("a");
+            let block = judged.namespaces.get("a").expect("a");
             let one = |levels: &super::super::ByLevel, p: Priority| {
                 let at = levels[p as usize];
                 Status::ALL.into_iter().find(|s| at[*s as usize] == 1)

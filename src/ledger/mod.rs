@@ -14,6 +14,7 @@
 //! between two settled batches.
 
 mod accepted;
+mod blocks;
 mod change;
 #[cfg(test)]
 mod cost;
@@ -35,6 +36,7 @@ mod tally;
 mod watch;
 
 pub use accepted::{Proposal, Unmatched};
+pub use blocks::Blocks;
 pub use change::{Change, FaultReason, ObjectRef, Problem, Severity, WatchEvent};
 pub use policy::Policy;
 pub use query::{
@@ -181,7 +183,7 @@ pub struct Ledger {
     version_known: bool,
     problems: Vec<Problem>,
     skipped: BTreeMap<String, u64>,
-    blocks: Piece<BTreeMap<Arc<str>, Arc<NamespaceBlock>>>,
+    blocks: Blocks,
     rule_counts: tally::RuleCounts,
     last_judged: Arc<Judged>,
     generation: u64,
@@ -315,7 +317,7 @@ impl Ledger {
             version_known: false,
             problems: Vec::new(),
             skipped: BTreeMap::new(),
-            blocks: Piece::default(),
+            blocks: Blocks::default(),
             last_judged: Arc::default(),
             generation: 0,
             now: 0,
@@ -1479,7 +1481,7 @@ mod tests {
             s.bind(name, "admin", &[&to], &[]);
             s.pod_for(&format!("{name}/p"), "strong", audience, Phase::Running);
             s.settle();
-            let block = s.ledger.blocks[name].clone();
+            let block = s.ledger.blocks.get(name).expect("a block").clone();
             let n = block.hot_pods[Priority::Critical as usize][Status::Open as usize];
             if n == 1 {
                 hot.push(name);

@@ -61,7 +61,10 @@ impl Ledger {
         // with the cluster's own
         self.dirty.namespaces.insert(Sym::EMPTY);
         if before.detail != self.policy.detail {
-            let names = self.blocks.keys().filter_map(|name| self.names.get(name));
+            let names = self
+                .blocks
+                .iter()
+                .filter_map(|(name, _)| self.names.get(name));
             self.dirty.namespaces.extend(names);
         }
     }

@@ -76,7 +76,9 @@ impl SelfCheck {
                 let found = found.count();
                 let next = match last {
                     Some(last) => Piece::Subjects(last + 1),
-                    None => Piece::Namespaces(ledger.blocks.keys().cloned().collect()),
+                    None => Piece::Namespaces(
+                        ledger.blocks.iter().map(|(name, _)| name.clone()).collect(),
+                    ),
                 };
                 (next, found)
             }
@@ -87,7 +89,7 @@ impl SelfCheck {
                     .filter(|name| ledger.is_miscounted(name))
                     .count();
                 if names.is_empty() {
-                    let counted = ledger.blocks.contains_key(ledger.names.text(Sym::EMPTY));
+                    let counted = ledger.blocks.get(ledger.names.text(Sym::EMPTY)).is_some();
                     return Some(self.differences + found as u64 + u64::from(!counted));
                 }
                 (Piece::Namespaces(names), found)

@@ -1,6 +1,7 @@
 //! Counts for export: one immutable block a namespace, made anew when something in it moved and shared
 //! between snapshots otherwise.
 
+use super::blocks::Blocks;
 use super::names::Sym;
 use super::rows::{PodRow, PodShape, SubjectKey};
 use super::table::{Map, Part, RowId};
@@ -112,7 +113,7 @@ pub struct AcceptedRisk {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Judged {
     /// Blocks by namespace; `""` first.
-    pub namespaces: Vec<(Arc<str>, Arc<NamespaceBlock>)>,
+    pub namespaces: Blocks,
     /// Non-zero numbers only.
     pub rules: Vec<RuleCount>,
     /// Acceptances, expired ones too, in the order of the configuration.
@@ -247,7 +248,7 @@ impl Ledger {
                     .in_namespace(ns)
                     .any(|(_, name, r)| !r.shipped || self.role_is_bound(ns, name));
             if !there {
-                if self.blocks.remove(name).is_some() {
+                if self.blocks.remove(name) {
                     (self.dirty.subject_details, self.dirty.workload_details) = (true, true);
                 }
                 self.escalations.retain(|(of, _), _| **of != *name);
@@ -272,12 +273,12 @@ impl Ledger {
             });
             self.dirty.subject_details |= block.subject_details != subjects;
             self.dirty.workload_details |= block.workload_details != workloads;
+            if known.is_some_and(|known| **known == block) {
+                continue;
+            }
             match self.blocks.get_mut(name) {
-                Some(known) if **known == block => {}
                 Some(known) => *known = Arc::new(block),
-                None => {
-                    self.blocks.insert(Arc::from(name), Arc::new(block));
-                }
+                None => self.blocks.insert(Arc::from(name), Arc::new(block)),
             }
         }
     }
@@ -757,11 +758,6 @@ impl Ledger {
                 }
             }
         }
-        let namespaces = self
-            .blocks
-            .iter()
-            .map(|(n, b)| (n.clone(), b.clone()))
-            .collect();
         let last = &self.last_judged;
         let (mut subjects, mut workloads) = (last.subjects.clone(), last.workloads.clone());
         let mut dropped = last.dropped;
@@ -781,7 +777,7 @@ impl Ledger {
             workloads = Arc::new(all);
         }
         Judged {
-            namespaces,
+            namespaces: self.blocks.clone(),
             rules: counts,
             accepted: self
                 .policy

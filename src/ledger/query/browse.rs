@@ -571,7 +571,7 @@ impl Ledger {
     pub fn levels(&self) -> [ByLevel; 2] {
         let mut out = [ByLevel::default(); 2];
         let mut live = 0;
-        for block in self.blocks.values() {
+        for (_, block) in self.blocks.iter() {
             live += block.pods as usize;
             let subjects = block.risky_subjects.iter().map(|levels| (0, levels));
             for (at, levels) in subjects.chain([(1, &block.hot_pods)]) {
