@@ -69,7 +69,7 @@ pub(crate) struct Client {
     body: usize,
     end: usize,
     /// The body when it came compressed.
-    unpacked: String,
+    unpacked: Option<String>,
 }
 
 impl Client {
@@ -108,14 +108,17 @@ impl Client {
             .and_then(|head| head.split(' ').nth(1)?.parse().ok());
         self.body = head + 4;
         self.end = read;
-        self.unpacked.clear();
-        if gzip {
-            // An error is plain all the same.
-            let mut member = GzDecoder::new(&self.buffer[self.body..self.end]);
-            if member.header().is_some() {
-                member.read_to_string(&mut self.unpacked)?;
+        let mut member = GzDecoder::new(&self.buffer[self.body..self.end]);
+        // An error is plain even where gzip was asked for.
+        self.unpacked = match member.header() {
+            Some(_) => {
+                let mut text = self.unpacked.take().unwrap_or_default();
+                text.clear();
+                member.read_to_string(&mut text)?;
+                Some(text)
             }
-        }
+            None => None,
+        };
         Ok(Scrape {
             status: status.ok_or(io::ErrorKind::InvalidData)?,
             first_byte,
@@ -126,8 +129,8 @@ impl Client {
 
     /// The body of the last answer.
     pub(crate) fn text(&self) -> &str {
-        if !self.unpacked.is_empty() {
-            return &self.unpacked;
+        if let Some(text) = &self.unpacked {
+            return text;
         }
         std::str::from_utf8(&self.buffer[self.body..self.end]).unwrap()
     }

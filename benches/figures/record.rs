@@ -43,10 +43,14 @@ pub(crate) fn write(file: &str, block: &str, text: &str) {
 /// The rows that README shows, with the columns that it shows.
 pub(crate) fn readme(rows: &[Row]) -> String {
     let mut out = String::new();
-    for line in markdown(rows).lines().enumerate() {
-        let cells: Vec<&str> = line.1.split('|').map(str::trim).collect();
-        let chosen = match line.0 {
-            0 | 1 => true,
+    for (at, line) in markdown(rows).lines().enumerate() {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let chosen = match at {
+            0 => true,
+            1 => {
+                out.push_str("|---|---|---|---|\n");
+                false
+            }
             row => rows[row - 2].readme,
         };
         if chosen {

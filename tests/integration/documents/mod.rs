@@ -2,6 +2,8 @@
 
 /// Commands.
 mod commands;
+/// Figures.
+mod figures;
 /// Links.
 mod links;
 
