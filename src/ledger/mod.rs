@@ -123,7 +123,7 @@ const WITHOUT_PODS: &str = "pods are left out (--allow-partial pods): nothing is
 /// A set of row numbers or names, most of them waiting to be settled.
 type Dirty<T> = std::collections::HashSet<T, foldhash::fast::RandomState>;
 
-/// See the module. A clone is one moment of it, for whoever takes long: cheap, see [`piece`].
+/// See the module. A clone is one moment of it, for whoever takes long: cheap, as it shares the tables until the writer moves something.
 #[derive(Clone, Debug)]
 pub struct Ledger {
     policy: Policy,
