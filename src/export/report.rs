@@ -606,7 +606,7 @@ impl Report {
                 views.map(|v| subject_entry(&v)).collect::<Vec<_>>()
             },
         );
-        let subjects = subjects.concat();
+        let subjects: Vec<SubjectEntry> = subjects.into_iter().flatten().collect();
         let pods: Vec<PodEntry> = ledger.pod_views().map(|v| pod_entry(&v)).collect();
         let roles: Vec<RoleEntry> = ledger.role_views().map(|v| role_entry(&v)).collect();
         let bindings: Vec<BindingEntry> =

@@ -21,13 +21,13 @@ use std::sync::Arc;
 /// A self-check on its way. Give it the ledger between settled batches, again and again.
 #[derive(Debug, Default)]
 pub struct SelfCheck {
-    next: Piece,
+    next: Stretch,
     differences: u64,
 }
 
 /// What is looked at next.
 #[derive(Debug, Default)]
-enum Piece {
+enum Stretch {
     /// The fixpoint, over all subjects.
     #[default]
     Fixpoint,
@@ -44,8 +44,8 @@ impl SelfCheck {
     /// when everything has been looked at.
     pub fn step(&mut self, ledger: &Ledger, rows: usize) -> Option<u64> {
         let (next, found) = match std::mem::take(&mut self.next) {
-            Piece::Fixpoint => (Piece::Roles(0), ledger.unlike_whole()),
-            Piece::Roles(first) => {
+            Stretch::Fixpoint => (Stretch::Roles(0), ledger.unlike_whole()),
+            Stretch::Roles(first) => {
                 let some = ledger.roles.iter_from(first).take(rows);
                 let mut last = None;
                 let found = some.filter(|(id, namespace, name, row)| {
@@ -58,10 +58,10 @@ impl SelfCheck {
                     !same
                 });
                 let found = found.count();
-                let next = last.map_or(Piece::Subjects(0), |last| Piece::Roles(last + 1));
+                let next = last.map_or(Stretch::Subjects(0), |last| Stretch::Roles(last + 1));
                 (next, found)
             }
-            Piece::Subjects(first) => {
+            Stretch::Subjects(first) => {
                 let some = ledger.subjects.iter_from(first).take(rows);
                 let mut last = None;
                 let found = some.filter(|(id, row)| {
@@ -75,14 +75,14 @@ impl SelfCheck {
                 });
                 let found = found.count();
                 let next = match last {
-                    Some(last) => Piece::Subjects(last + 1),
-                    None => Piece::Namespaces(
+                    Some(last) => Stretch::Subjects(last + 1),
+                    None => Stretch::Namespaces(
                         ledger.blocks.iter().map(|(name, _)| name.clone()).collect(),
                     ),
                 };
                 (next, found)
             }
-            Piece::Namespaces(mut names) => {
+            Stretch::Namespaces(mut names) => {
                 let some = names.split_off(names.len().saturating_sub(rows));
                 let found = some
                     .iter()
@@ -92,7 +92,7 @@ impl SelfCheck {
                     let counted = ledger.blocks.get(ledger.names.text(Sym::EMPTY)).is_some();
                     return Some(self.differences + found as u64 + u64::from(!counted));
                 }
-                (Piece::Namespaces(names), found)
+                (Stretch::Namespaces(names), found)
             }
         };
         self.next = next;
