@@ -183,8 +183,10 @@ impl WebConfig {
         let text = fs::read_to_string(path).map_err(|e| error(format!("cannot be read: {e}")))?;
         let file: Option<File> = serde_saphyr::from_str(&text).map_err(|e| {
             // below the first line it draws the place, hashes of passwords included
+            let said = e.to_string();
             error(without_secrets(
-                e.to_string().lines().next().unwrap_or_default(),
+                said.lines().next().unwrap_or_default(),
+                &text,
             ))
         })?;
         let mut wrong = Vec::new();
@@ -437,22 +439,25 @@ fn shown(value: &str) -> String {
     format!("{start:?}")
 }
 
-/// What the parser says, its long words cut: it quotes values that are of the wrong type.
-fn without_secrets(said: &str) -> String {
-    let of_secrets = |c: char| c.is_ascii_alphanumeric() || "+/=$.".contains(c);
+/// What the parser says, without what it quotes at length: whatever it has from the file stays under
+/// forty bytes, where hashes of passwords and lines of keys have more.
+fn without_secrets(said: &str, file: &str) -> String {
+    let said = &said[..said.floor_char_boundary(1000)];
+    // where the last window ends that is in the file
+    let mut quoted = 0;
     let mut out = String::with_capacity(said.len());
-    let mut rest = said;
-    while !rest.is_empty() {
-        let word = rest.find(|c| !of_secrets(c)).unwrap_or(rest.len());
-        if word < 40 {
-            out.push_str(&rest[..word]);
-        } else {
-            out.push_str(&rest[..8]);
-            out.push('…');
+    for (at, c) in said.char_indices() {
+        let end = said.ceil_char_boundary(at + 32);
+        if end >= at + 32 && file.contains(&said[at..end]) {
+            if quoted <= at {
+                out.extend(said[at..].chars().take(8));
+                out.push('…');
+            }
+            quoted = end;
         }
-        let gap = rest[word..].find(of_secrets).unwrap_or(rest.len() - word);
-        out.push_str(&rest[word..word + gap]);
-        rest = &rest[word + gap..];
+        if quoted <= at {
+            out.push(c);
+        }
     }
     out
 }
@@ -519,6 +524,24 @@ mod tests {
         for text in ["1", "s", "-1s", "1 s", "1x", "1.2.3s"] {
             assert_eq!(duration(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn what_the_parser_quotes_is_cut() {
+        let hash = "$2y$10$X0h1gDsPszWURQaxFh.zou(FéDXncSjhoQNJgRrnGs7EsimhC7zG";
+        let file = format!("a:\n{hash} alice: b\n");
+        let said = format!("line 2 column 1: unknown field `{hash} alice`, expected one of a, b");
+        assert_eq!(
+            without_secrets(&said, &file),
+            "line 2 column 1: unknown field `$2y$10$X…`, expected one of a, b"
+        );
+        assert_eq!(
+            without_secrets("unknown field `rates`", &file),
+            "unknown field `rates`"
+        );
+        // the file's last word is the message's too
+        let said = format!("not a map: {hash}");
+        assert_eq!(without_secrets(&said, hash), "not a map: $2y$10$X…");
     }
 
     #[test]
