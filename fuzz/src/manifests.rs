@@ -45,9 +45,15 @@ pub fn run(data: &[u8]) {
         .problems
         .iter()
         .any(|p| p.severity == Severity::Error);
+    // the other reading takes the mark for a column of the first line
+    let data = data.strip_prefix("\u{feff}".as_bytes()).unwrap_or(data);
     let Ok(text) = std::str::from_utf8(data) else {
-        // a document of comments alone is passed over whatever is in it
-        let content = |line: &[u8]| !matches!(line.trim_ascii().first(), None | Some(b'#'));
+        // a document of comments alone is passed over whatever is in it, and so are one beside its mark and
+        // directives
+        let content = |line: &[u8]| {
+            let unmarked = line.strip_prefix(b"---").unwrap_or(line);
+            !matches!(unmarked.trim_ascii().first(), None | Some(b'#' | b'%'))
+        };
         let odd = |line: &[u8]| std::str::from_utf8(line).is_err() && content(line);
         let tells = data.split(|b| *b == b'\n').any(odd);
         assert!(!sound || !tells, "bytes that are no text are passed over");
@@ -56,7 +62,7 @@ pub fn run(data: &[u8]) {
     match documents(text) {
         Documents::NotYaml => {
             // a stream of JSON values is none of YAML, and ours all the same
-            let json = serde_json::Deserializer::from_str(text.trim_start_matches('\u{feff}'));
+            let json = serde_json::Deserializer::from_str(text);
             let json = json.into_iter::<Json>().all(|value| value.is_ok());
             let comments = text
                 .lines()
@@ -220,9 +226,8 @@ fn leaves(
         text("apiVersion").or(typed.map(|t| t.0)),
         text("kind").or(typed.map(|t| t.1)),
     );
-    let (Some(version), Some(kind)) = (version, kind) else {
-        return;
-    };
+    let Some(kind) = kind else { return };
+    // a list need not say its version: what is in it says its own
     if let Some(singular) = kind.strip_suffix("List") {
         let typed = text("apiVersion").filter(|_| !singular.is_empty());
         let typed = typed.map(|version| (version, singular));
@@ -239,7 +244,9 @@ fn leaves(
         }
     }
     let resource = Resource::ALL.into_iter().find(|r| r.kind() == kind);
-    let Some(resource) = resource else { return };
+    let (Some(version), Some(resource)) = (version, resource) else {
+        return;
+    };
     let core = matches!(
         resource,
         Resource::ServiceAccounts | Resource::Pods | Resource::Namespaces

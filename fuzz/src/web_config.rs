@@ -46,6 +46,9 @@ pub fn run(data: &[u8]) {
         Door::new(Some(&file), None).is_ok(),
         "taken once and not twice"
     );
+    if text.contains('&') {
+        return; // where the name of an anchor ends, readers of YAML do not agree
+    }
     let Ok(Some(tree)) = serde_yaml::from_str::<Option<Yaml>>(text) else {
         return;
     };

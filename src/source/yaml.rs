@@ -606,10 +606,10 @@ pub(crate) fn split_list(text: &str) -> Option<ListText> {
     }
     let mut head = String::new();
     for (index, line) in lines.iter().enumerate() {
-        head.push_str(if (start..end).contains(&index) {
-            "\n"
-        } else {
-            line
+        head.push_str(match (start..end).contains(&index) {
+            false => line,
+            true if line.ends_with('\n') => "\n",
+            true => "",
         });
     }
     Some(ListText { head, items })
@@ -769,6 +769,8 @@ mod tests {
         let indented =
             split_list("kind: 'RoleList' # x\nitems: # y\n  - a: 1\n  - b: 2\n").unwrap();
         assert_eq!(indented.items.len(), 2);
+        let unended = split_list("kind: List\nitems:\n- a: 1").unwrap();
+        assert_eq!(unended.head, "kind: List\nitems:\n");
         for other in [
             "kind: Role\nitems:\n- a: 1\n",
             "kind: List\nitems: [a, b]\n",

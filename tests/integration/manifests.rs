@@ -275,7 +275,11 @@ fn lists_of_every_layout_are_unpacked() {
       {"apiVersion":"rbac.authorization.k8s.io/v1","kind":"RoleList","items":[
         {"metadata":{"name":"b","namespace":"app"}}]}]}"#
         .to_owned();
+    let unversioned = json.replacen(r#""apiVersion":"v1","#, "", 1);
+    let unversioned_flow = flow.replacen("apiVersion: v1, ", "", 1);
     for (text, lines) in [
+        (unversioned, [2, 4]),
+        (unversioned_flow, [1, 1]),
         (kubectl, [3, 10]),
         (indented, [4, 11]),
         (flow, [1, 1]),

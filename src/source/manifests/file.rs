@@ -348,17 +348,8 @@ impl File {
             namespace: metadata.namespace.0.clone(),
             name: metadata.name.0.clone(),
         };
-        let (Some(kind), Some(api_version)) = (kind, api_version) else {
-            if kind.is_none() && api_version.is_none() && who.name.is_none() {
-                let message = "it is no Kubernetes object, for it has neither apiVersion nor kind, and was passed over";
-                return self.warn(item.line, &who, message);
-            }
-            let missing = if kind.is_none() { "kind" } else { "apiVersion" };
-            let message =
-                format!("{missing} is missing or no string, so the object is not judged; add it");
-            return self.broken(Some(item.line), None, &who, &message);
-        };
-        if head.items.0.is_some() && kind.ends_with(LIST) {
+        // its items say what they are, whether it says its own version or not
+        if head.items.0.is_some() && kind.is_some_and(|kind| kind.ends_with(LIST)) {
             if item.json {
                 return self.json_list(item, &head, depth);
             }
@@ -372,6 +363,16 @@ impl File {
                 Err(fault) => self.fault(item, &item.place(fault), &who),
             };
         }
+        let (Some(kind), Some(api_version)) = (kind, api_version) else {
+            if kind.is_none() && api_version.is_none() && who.name.is_none() {
+                let message = "it is no Kubernetes object, for it has neither apiVersion nor kind, and was passed over";
+                return self.warn(item.line, &who, message);
+            }
+            let missing = if kind.is_none() { "kind" } else { "apiVersion" };
+            let message =
+                format!("{missing} is missing or no string, so the object is not judged; add it");
+            return self.broken(Some(item.line), None, &who, &message);
+        };
         if kind == LIST {
             let message = "items is missing or no list; add it";
             return self.broken(Some(item.line), None, &who, message);
