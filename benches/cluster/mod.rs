@@ -263,6 +263,12 @@ impl Cluster {
             .count()
     }
 
+    /// The slot of the kth Role to be edited, of all that there are but the server's own.
+    pub(crate) fn role_to_edit(&self, k: usize) -> usize {
+        let own = self.shipped(Resource::Roles);
+        own + k * 211 % (self.count(Resource::Roles) - own)
+    }
+
     /// Writes the object in a slot as it stands in a list: JSON without `kind` and `apiVersion`.
     pub(crate) fn item(
         &self,

@@ -203,10 +203,9 @@ pub(crate) fn growth(rows: &mut Vec<Row>) -> String {
             standin.extra(Resource::Pods, "default", &format!("new-{k}"), POD, true);
         });
         let pod = median(pod);
-        let own = live.cluster.shipped(Resource::Roles);
-        let roles = live.cluster.count(Resource::Roles) - own;
+        let cluster = live.cluster.clone();
         let role = median(live.judged(21, |standin, k| {
-            standin.edit(Resource::Roles, own + k * 211 % roles);
+            standin.edit(Resource::Roles, cluster.role_to_edit(k));
         }));
         let bytes = |value| Unit::Bytes.text(value);
         let seconds = |value| Unit::Seconds.text(value);
@@ -497,8 +496,9 @@ pub(crate) fn events(rows: &mut Vec<Row>) {
 
     // One role after the other, each judged alone.
     let own = live.cluster.shipped(Resource::Roles);
+    let cluster = live.cluster.clone();
     let times = live.judged(31, |standin, k| {
-        standin.edit(Resource::Roles, own + k * 211);
+        standin.edit(Resource::Roles, cluster.role_to_edit(k));
     });
     rows.push(
         Row::new(

@@ -30,7 +30,7 @@ use rbac_exporter::object::Resource;
 use std::io::{self, BufWriter};
 use std::sync::Arc;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use table::Row;
 
 const USAGE: &str = "\
@@ -39,7 +39,7 @@ const USAGE: &str = "\
     with --write they go into docs/benchmarks.md and README.md
 churn [--minutes N] [--write]
     rollouts at full size, 10 minutes of them
-serve [--pods N] [--namespaces N] [--bindings N] [--roles N] [--port N] [--churn EVENTS-A-SECOND]
+serve [--pods N] [--namespaces N] [--bindings N] [--roles N] [--port N] [--churn EVENTS-A-SECOND] [--edits ROLES-A-SECOND]
     the stand-in on a synthetic cluster, until it is interrupted
 manifests [--pods N] [--bindings N] [--roles N] [--namespaces N] [--read]
     such a cluster as YAML: as people write it, or with --read as kubectl prints it";
@@ -151,8 +151,14 @@ fn serve(flags: &Flags) {
     println!("{}", standin.kubeconfig());
     let rate = flags.number("churn", 0) as f64;
     let mut churn = Churn::new(&cluster);
+    let (edits, begun) = (flags.number("edits", 0) as f64, Instant::now());
+    let mut edited = 0;
     loop {
         sleep(Duration::from_millis(20));
         churn.keep_up(&standin, rate);
+        while (edited as f64) < begun.elapsed().as_secs_f64() * edits {
+            standin.edit(Resource::Roles, cluster.role_to_edit(edited));
+            edited += 1;
+        }
     }
 }

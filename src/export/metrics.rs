@@ -531,7 +531,7 @@ impl<'a> Moved<'a> {
     }
 
     /// This is the same.
-    fn lists<T: PartialEq>(&self, of: fn(&Judged) -> &T) -> bool {
+    fn lists<T: PartialEq>(&self, of: fn(&'a Judged) -> T) -> bool {
         of(self.before) == of(self.now)
     }
 }
@@ -585,13 +585,13 @@ const PARTS: &[Part] = &[
     Part {
         family: &SINCE,
         write: |snapshot, s| {
-            snapshot.judged.subjects.iter().try_for_each(|(ns, d)| {
+            snapshot.judged.subjects().iter().try_for_each(|(ns, d)| {
                 let kind = SUBJECT_KINDS[d.kind];
                 let values = [ns, kind, &*d.name, d.priority.as_str(), d.status.as_str()];
                 s.put(&values, u64::from(d.since))
             })
         },
-        same: |moved| moved.lists(|j| &j.subjects),
+        same: |moved| moved.lists(Judged::subjects),
     },
     Part {
         family: &PODS,
@@ -610,13 +610,13 @@ const PARTS: &[Part] = &[
     Part {
         family: &HOT_WORKLOADS,
         write: |snapshot, s| {
-            snapshot.judged.workloads.iter().try_for_each(|(ns, d)| {
+            snapshot.judged.workloads().iter().try_for_each(|(ns, d)| {
                 let (priority, status) = (d.priority.as_str(), d.status.as_str());
                 let values = [&**ns, &*d.kind, &*d.name, &*d.account, priority, status];
                 s.put(&values, u64::from(d.pods))
             })
         },
-        same: |moved| moved.lists(|j| &j.workloads),
+        same: |moved| moved.lists(Judged::workloads),
     },
     Part {
         family: &AUTOMOUNT_PODS,
@@ -780,10 +780,10 @@ const PARTS: &[Part] = &[
             let families = [SINCE.name, HOT_WORKLOADS.name];
             families
                 .into_iter()
-                .zip(snapshot.judged.dropped)
+                .zip(snapshot.judged.dropped())
                 .try_for_each(|(f, n)| s.put(&[f], n))
         },
-        same: |moved| moved.lists(|j| &j.dropped),
+        same: |moved| moved.lists(Judged::dropped),
     },
 ];
 

@@ -170,35 +170,46 @@ mod tests {
     use flate2::read::GzDecoder;
     use std::io::Read as _;
 
-    fn subject(name: &str) -> (Arc<str>, SubjectDetail) {
-        let detail = SubjectDetail {
+    fn subject(since: u32) -> SubjectDetail {
+        SubjectDetail {
             kind: 1,
-            name: Arc::from(name),
+            name: Arc::from("one"),
             priority: Priority::High,
             status: Status::Open,
-            since: 7,
-        };
-        (Arc::from("a"), detail)
+            since,
+        }
     }
 
-    fn workload(name: &str) -> (Arc<str>, WorkloadDetail) {
-        let detail = WorkloadDetail {
+    fn workload(name: &str) -> WorkloadDetail {
+        WorkloadDetail {
             kind: Arc::from("Deployment"),
             name: Arc::from(name),
             account: Arc::from("default"),
             priority: Priority::High,
             status: Status::Open,
             pods: 3,
-        };
-        (Arc::from("a"), detail)
+        }
+    }
+
+    /// A namespace with these in detail.
+    fn detailed(since: u32, workloads: &[&str]) -> Arc<NamespaceBlock> {
+        Arc::new(NamespaceBlock {
+            subject_details: vec![subject(since)],
+            workload_details: workloads.iter().map(|name| workload(name)).collect(),
+            ..NamespaceBlock::default()
+        })
     }
 
     fn world() -> Judged {
-        let block = |name: &str| (Arc::from(name), Arc::new(NamespaceBlock::default()));
+        let blocks = [
+            ("", Arc::default()),
+            ("a", detailed(7, &["one"])),
+            ("b", Arc::default()),
+        ];
+        let blocks = blocks.map(|(name, block)| (Arc::from(name), block));
         Judged {
-            namespaces: ["", "a", "b"].map(block).into_iter().collect(),
-            subjects: Arc::new(vec![subject("one")]),
-            workloads: Arc::new(vec![workload("one")]),
+            namespaces: blocks.into_iter().collect(),
+            detail_limit: 9,
             ..Judged::default()
         }
     }
@@ -287,11 +298,14 @@ mod tests {
                 j.namespaces.remove("b");
                 j.namespaces.insert(Arc::from("x"), Arc::default());
             }),
-            with("since", &|j| Arc::make_mut(&mut j.subjects)[0].1.since += 1),
-            with("workload", &|j| {
-                Arc::make_mut(&mut j.workloads).push(workload("two"));
+            with("since", &|j| {
+                j.namespaces.insert(Arc::from("a"), detailed(8, &["one"]));
             }),
-            with("dropped", &|j| j.dropped[1] = 5),
+            with("workload", &|j| {
+                j.namespaces
+                    .insert(Arc::from("a"), detailed(7, &["one", "two"]));
+            }),
+            with("dropped", &|j| j.detail_limit = 0),
             with("rules", &|j| {
                 j.rules.push(RuleCount {
                     rule: "secrets-get".into(),
@@ -334,7 +348,7 @@ mod tests {
         let mut now = world();
         let mut block = NamespaceBlock::default();
         block.pods += 1;
-        now.namespaces.insert(Arc::from("a"), Arc::new(block));
+        now.namespaces.insert(Arc::from("b"), Arc::new(block));
         let anew = unchanged_parts(&before, &now)
             .iter()
             .filter(|same| !**same)

@@ -18,6 +18,7 @@ mod blocks;
 mod change;
 #[cfg(test)]
 mod cost;
+mod details;
 mod graph;
 mod live;
 mod names;
@@ -38,6 +39,7 @@ mod watch;
 pub use accepted::{Proposal, Unmatched};
 pub use blocks::Blocks;
 pub use change::{Change, FaultReason, ObjectRef, Problem, Severity, WatchEvent};
+pub use details::{Detailed, Details};
 pub use policy::Policy;
 pub use query::{
     Allowed, Attributes, BindingFilter, BindingView, Cut, CutEntry, Evidence, ExplainedFinding,
@@ -228,6 +230,15 @@ struct NodePods {
     worst: (Priority, crate::risk::Status),
 }
 
+/// A live pod that came to a node or left it.
+#[derive(Clone, Debug)]
+struct Passed {
+    node: Sym,
+    namespace: Sym,
+    shape: Arc<PodShape>,
+    came: bool,
+}
+
 #[derive(Clone, Debug, Default)]
 struct DirtySets {
     roles: Dirty<RowId>,
@@ -248,7 +259,10 @@ struct DirtySets {
     tokens: Dirty<Sym>,
     /// Only what is counted in roles and bindings.
     grants: Dirty<Sym>,
+    /// The worst token on these may be another.
     nodes: Dirty<Sym>,
+    /// Live pods that came to a node or left it, and cannot take it themselves.
+    passed: Vec<Passed>,
     /// Something moved that only since looks at.
     times: bool,
     /// A role, binding or account moved: what rises in this batch may owe it to that.
@@ -1067,7 +1081,7 @@ impl Ledger {
                 let (priority, status) = node.worst;
                 self.escapes.entry(namespace).or_default()[priority as usize][status as usize] += 1;
             }
-            self.dirty.nodes.insert(linked.node);
+            self.passed(namespace, &linked, true);
         }
         if linked.live() {
             self.carry(namespace, &linked.shape, true);
@@ -1099,10 +1113,25 @@ impl Ledger {
             if node.pods.is_empty() {
                 self.nodes.remove(&row.node);
             }
-            self.dirty.nodes.insert(row.node);
+            self.passed(namespace, row, false);
         }
         if row.live() {
             self.carry(namespace, &row.shape, false);
+        }
+    }
+
+    /// A pod came to its node or left it.
+    fn passed(&mut self, namespace: Sym, pod: &PodRow, came: bool) {
+        if !self.watching || pod.takes_node() {
+            self.dirty.nodes.insert(pod.node);
+        } else if pod.live() {
+            let (node, shape) = (pod.node, pod.shape.clone());
+            self.dirty.passed.push(Passed {
+                node,
+                namespace,
+                shape,
+                came,
+            });
         }
     }
 

@@ -200,7 +200,7 @@ mod tests {
             s.ledger.roles.find(Sym::EMPTY, name).expect("a role")
         };
         let compiled = s.ledger.roles.get(role).expect("a role").reaches.clone();
-        let details = |s: &Stage| s.ledger.snapshot().judged.subjects.len();
+        let details = |s: &Stage| s.ledger.snapshot().judged.subjects().len();
         let all = details(&s);
         assert_eq!(all, 4);
         for (detail, limit, expected) in [

@@ -261,29 +261,13 @@ pub(crate) struct SubjectRow {
 pub(crate) enum Depends {
     #[default]
     Not,
-    /// Those of a few namespaces, or ClusterRoles, whose namespace is empty.
+    /// Those of these namespaces, or ClusterRoles, whose namespace is empty; sorted.
     OnRolesIn(Box<[Sym]>),
-    /// Those of many, or of any.
+    /// Those of any.
     OnAll,
 }
 
 impl Depends {
-    /// More namespaces than these count as all.
-    const FEW: usize = 8;
-
-    /// It looked at Roles of this namespace too.
-    pub(crate) fn add(&mut self, namespace: Sym) {
-        match self {
-            Depends::Not => *self = Depends::OnRolesIn([namespace].into()),
-            Depends::OnRolesIn(some) if some.contains(&namespace) => {}
-            Depends::OnRolesIn(some) if some.len() < Depends::FEW => {
-                let more = some.iter().copied().chain([namespace]);
-                *self = Depends::OnRolesIn(more.collect());
-            }
-            Depends::OnRolesIn(_) | Depends::OnAll => *self = Depends::OnAll,
-        }
-    }
-
     pub(crate) fn namespaces(&self) -> &[Sym] {
         match self {
             Depends::OnRolesIn(some) => some,

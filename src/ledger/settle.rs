@@ -42,7 +42,7 @@ pub(super) struct Given {
 /// What other roles are worth, for the judgement of one subject or role; remembers whether it was asked.
 struct Others<'a> {
     ledger: &'a Ledger,
-    asked: RefCell<Depends>,
+    asked: RefCell<Asked>,
     /// The question is part of a larger one: what it leads to is noted here and looked at there.
     on_the_way: Option<&'a OnTheWay>,
     /// The same for all roles at once, with the one that asks.
@@ -50,6 +50,27 @@ struct Others<'a> {
     /// A role is judged, not a subject: what it may bind by name reaches no further, and what it would
     /// reach is nobody's yet.
     of_role: bool,
+}
+
+/// Which other roles were asked about so far.
+#[derive(Default)]
+struct Asked {
+    /// In these namespaces; ClusterRoles have the empty one.
+    roles_in: BTreeSet<Sym>,
+    /// In any.
+    all: bool,
+}
+
+impl Asked {
+    fn depends(self) -> Depends {
+        if self.all {
+            return Depends::OnAll;
+        }
+        if self.roles_in.is_empty() {
+            return Depends::Not;
+        }
+        Depends::OnRolesIn(self.roles_in.into_iter().collect())
+    }
 }
 
 /// Roles may name each other (`bind` on a name), in long chains and in circles. What a role is worth is
@@ -149,8 +170,10 @@ impl<'a> Others<'a> {
         let known = self.ledger.names.get(namespace);
         let mut asked = self.asked.borrow_mut();
         match known {
-            Some(ns) => asked.add(ns),
-            None => *asked = Depends::OnAll,
+            Some(ns) => {
+                asked.roles_in.insert(ns);
+            }
+            None => asked.all = true,
         }
         known
     }
@@ -161,7 +184,9 @@ impl<'a> Others<'a> {
                 self.ask_in(ns);
             }
             // whatever Roles there are, none is a ClusterRole
-            _ => self.asked.borrow_mut().add(Sym::EMPTY),
+            _ => {
+                self.asked.borrow_mut().roles_in.insert(Sym::EMPTY);
+            }
         }
     }
 
@@ -196,7 +221,7 @@ impl Context for Others<'_> {
     }
 
     fn namespaces_with_role(&self, name: &str) -> Vec<Arc<str>> {
-        self.asked.replace(Depends::OnAll);
+        self.asked.borrow_mut().all = true;
         let Some(name) = self.ledger.names.get(name) else {
             return Vec::new();
         };
@@ -276,7 +301,8 @@ impl Ledger {
             (self.dirty.rbac, self.dirty.others, self.dirty.policy) = (false, false, false);
             return false;
         }
-        if std::mem::take(&mut self.dirty.everything) {
+        let everything = std::mem::take(&mut self.dirty.everything);
+        if everything {
             self.dirty
                 .roles
                 .extend(self.roles.iter().map(|(id, ..)| id));
@@ -312,9 +338,10 @@ impl Ledger {
             self.settle_since();
         }
         self.watching |= self.synced();
+        let pods_alone = !everything && !self.dirty.rbac && !self.dirty.policy;
         (self.dirty.rbac, self.dirty.others, self.dirty.policy) = (false, false, false);
         if self.dirty.counts() {
-            self.count_namespaces();
+            self.count_namespaces(pods_alone);
             self.publish();
         }
         self.dirty.health = false;
@@ -473,7 +500,7 @@ impl Ledger {
         };
         Given {
             levels,
-            depends: *others.asked.borrow() != Depends::Not,
+            depends: others.asked.take().depends() != Depends::Not,
             leads: leads.get(),
         }
     }
@@ -992,7 +1019,7 @@ impl Ledger {
             &others,
             explain,
         );
-        (got, others.asked.into_inner())
+        (got, others.asked.take().depends())
     }
 
     /// The priority up to which the shipped pairs answer for a subject (contract §3).

@@ -1153,7 +1153,7 @@ mod tests {
         });
         let series = |s: &Stage| -> Vec<String> {
             let snapshot = s.ledger.snapshot();
-            let details = snapshot.judged.subjects.iter();
+            let details = snapshot.judged.subjects().iter();
             details.map(|(ns, d)| format!("{ns}/{}", d.name)).collect()
         };
         assert_eq!(s.priority("sa:a/one"), Priority::Critical);

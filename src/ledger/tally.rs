@@ -2,6 +2,7 @@
 //! between snapshots otherwise.
 
 use super::blocks::Blocks;
+use super::details::{Detailed, Details};
 use super::names::Sym;
 use super::rows::{PodRow, PodShape, SubjectKey};
 use super::table::{Map, Part, RowId};
@@ -120,12 +121,53 @@ pub struct Judged {
     pub accepted: Vec<AcceptedRisk>,
     /// Rises seen by watching, by namespace and priority.
     pub escalations: Vec<(Arc<str>, Priority, u64)>,
+    /// See [`Judged::subjects`].
+    pub subject_details: Details<SubjectDetail>,
+    /// See [`Judged::workloads`].
+    pub workload_details: Details<WorkloadDetail>,
+    /// At most so many of each are shown.
+    pub detail_limit: usize,
+}
+
+impl Judged {
     /// Subjects in detail with their namespaces, in the order of the namespaces, within the limit.
-    pub subjects: Arc<Vec<(Arc<str>, SubjectDetail)>>,
+    pub fn subjects(&self) -> &[Detailed<SubjectDetail>] {
+        self.gathered_subjects().0
+    }
+
     /// Workloads in detail, the same.
-    pub workloads: Arc<Vec<(Arc<str>, WorkloadDetail)>>,
-    /// Series left out of the two for the limit.
-    pub dropped: [u64; 2],
+    pub fn workloads(&self) -> &[Detailed<WorkloadDetail>] {
+        self.gathered_workloads().0
+    }
+
+    /// How many subjects and workloads were left out for the limit.
+    pub fn dropped(&self) -> [u64; 2] {
+        [self.gathered_subjects().1, self.gathered_workloads().1]
+    }
+
+    // kept first: higher priority, open before accepted before builtin, newer or larger
+
+    fn gathered_subjects(&self) -> (&[Detailed<SubjectDetail>], u64) {
+        let first = |d: &SubjectDetail| (Reverse(d.priority), d.status as u8, Reverse(d.since));
+        let details = &self.subject_details;
+        details.of(
+            &self.namespaces,
+            self.detail_limit,
+            |block| &block.subject_details,
+            first,
+        )
+    }
+
+    fn gathered_workloads(&self) -> (&[Detailed<WorkloadDetail>], u64) {
+        let first = |d: &WorkloadDetail| (Reverse(d.priority), d.status as u8, Reverse(d.pods));
+        let details = &self.workload_details;
+        details.of(
+            &self.namespaces,
+            self.detail_limit,
+            |block| &block.workload_details,
+            first,
+        )
+    }
 }
 
 /// What is exported, as of one settled batch.
@@ -217,8 +259,8 @@ impl Ledger {
         }
     }
 
-    /// Counts what was touched anew.
-    pub(super) fn count_namespaces(&mut self) {
+    /// Counts what was touched anew. `pods_alone`: nothing but pods has moved.
+    pub(super) fn count_namespaces(&mut self, pods_alone: bool) {
         let all = std::mem::take(&mut self.dirty.namespaces);
         let mut inhabitants = std::mem::take(&mut self.dirty.inhabitants);
         let mut grants = std::mem::take(&mut self.dirty.grants);
@@ -230,6 +272,19 @@ impl Ledger {
         let tokens = std::mem::take(&mut self.dirty.tokens);
         for ns in tokens.union(&all) {
             nodes.extend(self.pods.in_namespace(*ns).map(|(.., p)| p.node));
+        }
+        let alike = pods_alone && tokens.is_empty();
+        for passed in std::mem::take(&mut self.dirty.passed) {
+            let on = self.nodes.get(&passed.node).filter(|on| on.escapes > 0);
+            let Some(worst) = on.map(|on| on.worst) else {
+                continue;
+            };
+            // tokens are worth what they were when the worst was found: one that is not as bad was not it
+            let level = self.shape_level(passed.namespace, &passed.shape);
+            let hidden = worse(worst, level) == worst && (passed.came || level != worst);
+            if !(alike && hidden) {
+                nodes.insert(passed.node);
+            }
         }
         let escapes = self.count_nodes(nodes);
         let mut touched: Dirty<Sym> = inhabitants.union(&grants).copied().collect();
@@ -559,16 +614,18 @@ impl Ledger {
 
     /// Priority and status of a pod: of the strongest account whose token it carries (contract §4).
     pub(super) fn pod_level(&self, ns: Sym, pod: &PodRow) -> (Priority, Status) {
-        if !pod.live() {
-            return (Priority::None, Status::Open);
+        match pod.live() {
+            true => self.shape_level(ns, &pod.shape),
+            false => (Priority::None, Status::Open),
         }
-        let levels = self
-            .tokens_of(ns, &pod.shape)
-            .into_iter()
-            .filter_map(|account| {
-                let id = self.subjects.find(SubjectKey::Account(ns, account))?;
-                self.subjects.get(id).map(|r| (r.effective, r.status))
-            });
+    }
+
+    /// The same of live pods of a shape.
+    fn shape_level(&self, ns: Sym, shape: &PodShape) -> (Priority, Status) {
+        let levels = self.tokens_of(ns, shape).into_iter().filter_map(|account| {
+            let id = self.subjects.find(SubjectKey::Account(ns, account))?;
+            self.subjects.get(id).map(|r| (r.effective, r.status))
+        });
         levels.reduce(worse).unwrap_or_default()
     }
 
@@ -731,15 +788,6 @@ impl Ledger {
         (self.role_of(id).is_none(), account)
     }
 
-    /// What all namespaces have in detail, with their names.
-    fn all_details<T: Clone>(&self, of: impl Fn(&NamespaceBlock) -> &[T]) -> Vec<(Arc<str>, T)> {
-        let mut all = Vec::new();
-        for (ns, block) in self.blocks.iter() {
-            all.extend(of(block).iter().map(|d| (ns.clone(), d.clone())));
-        }
-        all
-    }
-
     fn judged(&self) -> Judged {
         let rules = &self.policy.catalogue.rules;
         let mut counts = Vec::new();
@@ -759,24 +807,9 @@ impl Ledger {
             }
         }
         let last = &self.last_judged;
-        let (mut subjects, mut workloads) = (last.subjects.clone(), last.workloads.clone());
-        let mut dropped = last.dropped;
-        // kept first: higher priority, open before accepted before builtin, newer or larger
-        if self.dirty.subject_details {
-            let mut all = self.all_details(|block| &block.subject_details);
-            dropped[0] = keep(&mut all, self.policy.detail_limit, |(_, d)| {
-                (Reverse(d.priority), d.status as u8, Reverse(d.since))
-            });
-            subjects = Arc::new(all);
-        }
-        if self.dirty.workload_details {
-            let mut all = self.all_details(|block| &block.workload_details);
-            dropped[1] = keep(&mut all, self.policy.detail_limit, |(_, d)| {
-                (Reverse(d.priority), d.status as u8, Reverse(d.pods))
-            });
-            workloads = Arc::new(all);
-        }
-        Judged {
+        let limit = self.policy.detail_limit;
+        let same = limit == last.detail_limit;
+        let mut judged = Judged {
             namespaces: self.blocks.clone(),
             rules: counts,
             accepted: self
@@ -794,10 +827,17 @@ impl Ledger {
                 .iter()
                 .map(|((n, p), c)| (n.clone(), *p, *c))
                 .collect(),
-            subjects,
-            workloads,
-            dropped,
+            subject_details: Details::default(),
+            workload_details: Details::default(),
+            detail_limit: limit,
+        };
+        if same && !self.dirty.subject_details {
+            judged.subject_details = last.subject_details.clone();
         }
+        if same && !self.dirty.workload_details {
+            judged.workload_details = last.workload_details.clone();
+        }
+        judged
     }
 
     /// What is to be exported, as of the last [`Ledger::settle`].
@@ -862,21 +902,6 @@ fn add_pods(pods: i32, alike: &Alike, block: &mut NamespaceBlock) {
             add(count);
         }
     }
-}
-
-/// Cuts a list to its first `limit` items by a key, keeping its order; returns how many went.
-fn keep<T, K: Ord>(list: &mut Vec<T>, limit: usize, key: impl Fn(&T) -> K) -> u64 {
-    if list.len() <= limit {
-        return 0;
-    }
-    let mut order: Vec<usize> = (0..list.len()).collect();
-    order.sort_by_key(|i| key(&list[*i]));
-    let mut stays = vec![false; list.len()];
-    order[..limit].iter().for_each(|i| stays[*i] = true);
-    let dropped = (list.len() - limit) as u64;
-    let mut at = stays.into_iter();
-    list.retain(|_| at.next().unwrap_or_default());
-    dropped
 }
 
 pub(super) fn kind_index(key: SubjectKey) -> usize {

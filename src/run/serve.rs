@@ -16,7 +16,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout_at};
 
 /// How often manifests are looked at. ConfigMap updates swap a symlink, which change notifications
 /// miss again and again; comparing contents does not.
@@ -25,15 +25,13 @@ const REREAD: Duration = Duration::from_secs(5);
 /// The writer takes a turn this often even when nothing happens: acceptances end at their second.
 const TURN: Duration = Duration::from_secs(1);
 
-/// A batch is settled at the latest after this many changes: one batch must not hold readers up for long.
+/// A batch is settled at the latest after this many changes: one batch must not hold readers up for long, and a
+/// cluster that is in a hurry is not held up by a pause.
 const BATCH: usize = 512;
 
 /// What comes within this time of a batch that moved something is judged with the next one: of a rollout's changes
 /// each costs less the more there are, and nobody scrapes more often.
 const PAUSE: Duration = Duration::from_millis(40);
-
-/// The pause ends when so many changes wait: a cluster that is in a hurry is not held up.
-const WAITING: usize = world::QUEUE / 4;
 
 /// Time between readiness falling and the end of listening, for load balancers and scrapers to notice.
 const GRACE: Duration = Duration::from_millis(500);
@@ -137,10 +135,12 @@ async fn serve(source: &SourceArgs, args: ServeArgs) -> Result<Exit, Failure> {
     )?);
     let (changes, incoming) = mpsc::channel(world::QUEUE);
     let (running, shutdown) = watch::channel(false);
-    let url = listeners
-        .first()
-        .map(|l| reachable(l.local_addr()))
-        .unwrap_or_default();
+    let url = match listeners.first() {
+        Some(listener) if external_url.is_empty() => {
+            reachable(listener.local_addr(), door.tls().is_some())
+        }
+        _ => external_url.clone(),
+    };
     let mut feeding = match feed {
         Feed::Manifests(manifests) => {
             tokio::spawn(follow_manifests(manifests, changes, shutdown.clone()))
@@ -152,7 +152,10 @@ async fn serve(source: &SourceArgs, args: ServeArgs) -> Result<Exit, Failure> {
             tokio::spawn(drivers.stopped())
         }
     };
-    let mut writing = tokio::spawn(write(shared.clone(), incoming, decided, url));
+    // on a thread of its own: a batch may take long, and nobody is to be answered behind it
+    let written = write(shared.clone(), incoming, decided, url);
+    let runtime = tokio::runtime::Handle::current();
+    let mut writing = tokio::task::spawn_blocking(move || runtime.block_on(written));
     let about = super::about(external_url);
     for listener in &listeners {
         tracing::info!(address = %listener.local_addr(), "listening");
@@ -204,11 +207,12 @@ async fn serve(source: &SourceArgs, args: ServeArgs) -> Result<Exit, Failure> {
 }
 
 /// An address that a browser on this machine can open.
-fn reachable(address: std::net::SocketAddr) -> String {
+fn reachable(address: std::net::SocketAddr, tls: bool) -> String {
+    let scheme = if tls { "https" } else { "http" };
     if address.ip().is_unspecified() {
-        return format!("http://localhost:{}/", address.port());
+        return format!("{scheme}://localhost:{}/", address.port());
     }
-    format!("http://{address}/")
+    format!("{scheme}://{address}/")
 }
 
 /// How often the evaluation from scratch is held against the incremental state.
@@ -285,6 +289,8 @@ async fn write(
         tokio::select! {
             biased;
             Some(new) = decided.recv() => policy = Some(new),
+            // there are already some that came in the pause
+            () = std::future::ready(()), if !batch.is_empty() => {}
             n = incoming.recv_many(&mut batch, BATCH) => {
                 if n == 0 {
                     return;
@@ -330,8 +336,13 @@ async fn write(
         if reconfigured {
             shared.work.reconfigured(clock::now());
         }
-        while moved && begun.elapsed() < PAUSE && incoming.len() < WAITING {
-            tokio::time::sleep(PAUSE / 8).await;
+        let pause_ends = tokio::time::Instant::from_std(begun + PAUSE);
+        while moved && batch.len() < BATCH {
+            let room = BATCH - batch.len();
+            let more = incoming.recv_many(&mut batch, room);
+            if matches!(timeout_at(pause_ends, more).await, Err(_) | Ok(0)) {
+                break;
+            }
         }
     }
 }
