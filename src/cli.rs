@@ -196,7 +196,7 @@ impl ServeArgs {
 pub enum Auth {
     /// Nobody is asked for a token.
     None,
-    /// TokenReview, then SubjectAccessReview of `get` on the path.
+    /// TokenReview, then SubjectAccessReview of `get` on the telemetry path, and on the path too if it is another.
     Kubernetes,
 }
 

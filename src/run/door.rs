@@ -26,7 +26,7 @@ pub(super) fn door(
         }
     };
     Door::new(file, reviewer.map(|reviewer| (reviewer, telemetry_path)))
-        .map_err(|error| Failure::Usage(error.to_string()))
+        .map_err(|error| Failure::Configuration(error.complaints().collect()))
 }
 
 /// The API server that is watched answers for its users.

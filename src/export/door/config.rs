@@ -83,6 +83,15 @@ pub struct WebConfigError {
     pub(super) what: String,
 }
 
+impl WebConfigError {
+    /// What is wrong, each with the file.
+    pub fn complaints(&self) -> impl Iterator<Item = String> {
+        self.what
+            .lines()
+            .map(|what| format!("{}: {what}", self.file))
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -442,18 +451,21 @@ fn shown(value: &str) -> String {
 /// What the parser says, without what it quotes at length: whatever it has from the file stays under
 /// forty bytes, where hashes of passwords and lines of keys have more.
 fn without_secrets(said: &str, file: &str) -> String {
-    let said = &said[..said.floor_char_boundary(1000)];
+    let said: String = said.chars().take(1000).collect();
     // where the last window ends that is in the file
     let mut quoted = 0;
     let mut out = String::with_capacity(said.len());
     for (at, c) in said.char_indices() {
-        let end = said.ceil_char_boundary(at + 32);
-        if end >= at + 32 && file.contains(&said[at..end]) {
+        let rest = &said[at..];
+        let mut ends = rest.char_indices().map(|(i, c)| i + c.len_utf8());
+        if let Some(window) = ends.find(|end| *end >= 32)
+            && file.contains(&rest[..window])
+        {
             if quoted <= at {
-                out.extend(said[at..].chars().take(8));
+                out.extend(rest.chars().take(8));
                 out.push('…');
             }
-            quoted = end;
+            quoted = at + window;
         }
         if quoted <= at {
             out.push(c);
