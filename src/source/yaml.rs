@@ -234,26 +234,47 @@ fn marker(line: &[u8]) -> Option<Marker> {
     if rest.first().is_some_and(|b| !b.is_ascii_whitespace()) {
         return None;
     }
+    let mut parts = parts(rest);
+    let beside = parts.next().unwrap_or_default().trim_ascii();
+    let behind = parts.any(has_content);
     match mark {
-        b"..." => Some(Marker::End),
-        b"---" => {
-            let rest = rest.trim_ascii();
-            Some(Marker::Start {
-                content: !rest.is_empty() && rest[0] != b'#',
-            })
-        }
+        // what comes behind is for the parser to complain of
+        b"..." => (!behind).then_some(Marker::End),
+        b"---" => Some(Marker::Start {
+            content: behind || !beside.is_empty() && beside[0] != b'#',
+        }),
         _ => None,
     }
+}
+
+/// The lines that YAML finds in a line that ends with a line feed: a carriage return alone ends one too, and so do
+/// U+0085, U+2028 and U+2029. Nothing may hide behind them in what looks like a comment.
+fn parts(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    const BREAKS: [&[u8]; 4] = [b"\r", b"\xc2\x85", b"\xe2\x80\xa8", b"\xe2\x80\xa9"];
+    let mut rest = Some(line);
+    std::iter::from_fn(move || {
+        let line = rest?;
+        let ends = |at: &usize| BREAKS.iter().any(|mark| line[*at..].starts_with(mark));
+        let Some(end) = (0..line.len()).find(ends) else {
+            return rest.take();
+        };
+        let mark = BREAKS.iter().find(|mark| line[end..].starts_with(mark));
+        rest = Some(&line[end + mark.map_or(0, |mark| mark.len())..]);
+        Some(&line[..end])
+    })
+}
+
+/// A line that is not blank, a comment or a directive.
+fn has_content(line: &[u8]) -> bool {
+    let content = line.trim_ascii();
+    !content.is_empty() && content[0] != b'#' && line[0] != b'%'
 }
 
 /// How many lines without content (blank, comments, directives) come first; `None` when there are
 /// no others.
 fn blank_lines(text: &[u8]) -> Option<u32> {
     let mut lines = text.split(|b| *b == b'\n');
-    let first = lines.position(|line| {
-        let content = line.trim_ascii();
-        !content.is_empty() && content[0] != b'#' && line[0] != b'%'
-    })?;
+    let first = lines.position(|line| parts(line).any(has_content))?;
     Some(u32::try_from(first).unwrap_or(u32::MAX))
 }
 
@@ -557,6 +578,13 @@ pub(crate) struct ListText {
 /// itself, and each has its line. Other layouts give `None`.
 pub(crate) fn split_list(text: &str) -> Option<ListText> {
     let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let odd = |line: &&str| {
+        line.bytes().any(|b| matches!(b, b'\r' | 0xc2 | 0xe2))
+            && parts(line.trim_end().as_bytes()).nth(1).is_some()
+    };
+    if lines.iter().any(odd) {
+        return None;
+    }
     let margin = lines.iter().find_map(|line| indentation(line))?;
     let at_margin = |line: &str, key: &str| {
         indentation(line) == Some(margin) && line.trim_start().starts_with(key)

@@ -78,6 +78,31 @@ fn a_malformed_document_loses_only_itself() {
     assert_eq!((origin.document, origin.line), (3, 16));
 }
 
+/// For YAML, and so for kubectl, a comment ends at any of these; an editor shows one line.
+#[test]
+fn nothing_hides_behind_a_comment() {
+    let role =
+        "apiVersion: rbac.authorization.k8s.io/v1, kind: Role, metadata: {name: r, namespace: app}";
+    for mark in ["\r", "\r\r\n", "\u{85}", "\u{2028}", "\u{2029}"] {
+        for text in [
+            format!("# a{mark}{{{role}}}\n"),
+            format!("--- # a{mark}{{{role}}}\n"),
+            format!("---\n# a{mark}{{{role}}}\n---\n# b\n"),
+            format!("%YAML 1.2 # a{mark}---{mark}{{{role}}}\n"),
+            format!("apiVersion: v1\nkind: List\nitems:\n# a{mark}- {{{role}}}\n- {{}}\n"),
+        ] {
+            let reading = read(&text);
+            let told = !errors(&reading).is_empty();
+            assert!(
+                told || names(&reading) == ["Role app/r"],
+                "{text:?} {reading:?}"
+            );
+        }
+        let reading = read(&format!("a: 1\n... # a{mark}{{{role}}}\n"));
+        assert!(!reading.problems.is_empty(), "{mark:?} {reading:?}");
+    }
+}
+
 #[test]
 fn what_breaks_off_is_reported_on_its_last_line() {
     // The end of a text without a line feed is a line further for the parser.
