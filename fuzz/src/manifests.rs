@@ -55,6 +55,7 @@ pub fn run(data: &[u8]) {
             !matches!(unmarked.trim_ascii().first(), None | Some(b'#' | b'%'))
         };
         let odd = |line: &[u8]| std::str::from_utf8(line).is_err() && content(line);
+        let data = with_line_feeds(data);
         let tells = data.split(|b| *b == b'\n').any(odd);
         assert!(!sound || !tells, "bytes that are no text are passed over");
         return;
@@ -75,6 +76,18 @@ pub fn run(data: &[u8]) {
         Documents::Beyond => {}
         Documents::These(documents) => compare(&reading, sound, &documents),
     }
+}
+
+/// With a line feed for each break that YAML knows.
+fn with_line_feeds(mut data: &[u8]) -> Vec<u8> {
+    let breaks = ["\r", "\u{85}", "\u{2028}", "\u{2029}"].map(str::as_bytes);
+    let mut out = Vec::with_capacity(data.len());
+    while let Some(first) = data.first() {
+        let mark = breaks.iter().find(|mark| data.starts_with(mark));
+        out.push(if mark.is_some() { b'\n' } else { *first });
+        data = &data[mark.map_or(1, |mark| mark.len())..];
+    }
+    out
 }
 
 /// What the other reading makes of a stream.

@@ -189,7 +189,7 @@ fn rows_are_slim() {
         size_of::<SubjectRow>(),
     );
     assert!(
-        rows.0 <= 16 && rows.1 <= 56 && rows.2 <= 88 && rows.3 <= 312,
+        rows.0 <= 16 && rows.1 <= 56 && rows.2 <= 88 && rows.3 <= 208,
         "bytes of a row: {rows:?}"
     );
     // tables double their room in the one phase or in the other

@@ -43,7 +43,7 @@ pub(crate) struct Live {
     /// Members of the sets that no key of a subject leads to.
     listed: Map<SetKey, Vec<RowId>>,
     member_of: Map<RowId, Vec<SetKey>>,
-    /// Subjects by effective priority.
+    /// Subjects by effective priority, of those that have one.
     levels: [BTreeSet<RowId>; 5],
     /// Subjects that changed: their own priority, their edges, or the sets they belong to.
     touched: Dirty<RowId>,
@@ -151,6 +151,8 @@ impl Live {
                         self.on_pods.insert(key);
                     }
                 }
+                // most sets have one who waits, and a list that is pushed to has room for four
+                waiting.reserve_exact(usize::from(waiting.is_empty()));
                 waiting.push(wait);
             }
         }
@@ -201,10 +203,17 @@ impl Live {
                 list.retain(|m| *m != id);
             }
         }
-        self.levels[row.effective as usize].remove(&id);
+        self.moved_level(id, row.effective, Priority::None);
         self.own_nodes.remove(&id);
         self.touched.remove(&id);
         self.lists_changed(subjects::namespace_of(row.key));
+    }
+
+    fn moved_level(&mut self, id: RowId, before: Priority, now: Priority) {
+        self.levels[before as usize].remove(&id);
+        if now > Priority::None {
+            self.levels[now as usize].insert(id);
+        }
     }
 
     /// The sets a subject belongs to.
@@ -457,6 +466,7 @@ fn reaches(
 /// The subject is held up by this edge and that subject.
 fn leans(row: &SubjectRow, edge: u32, on: RowId) -> bool {
     row.support
+        .as_deref()
         .is_some_and(|s| s.edge == edge && s.by.contains(&Some(on)))
 }
 
@@ -493,16 +503,16 @@ pub(crate) fn settle(ledger: &mut Ledger) -> Map<RowId, Priority> {
     let mut live = std::mem::take(&mut ledger.live);
     let came = live.list(ledger);
     let mut before: Map<RowId, Priority> = Map::default();
-    let mut set = |ledger: &mut Ledger, live: &mut Live, id: RowId, to, support| {
-        let Some(row) = ledger.subjects.get_mut(id) else {
-            return;
+    let mut set =
+        |ledger: &mut Ledger, live: &mut Live, id: RowId, to, support: Option<Support>| {
+            let Some(row) = ledger.subjects.get_mut(id) else {
+                return;
+            };
+            before.entry(id).or_insert(row.effective);
+            live.moved_level(id, row.effective, to);
+            row.effective = to;
+            row.support = support.map(Box::new);
         };
-        before.entry(id).or_insert(row.effective);
-        live.levels[row.effective as usize].remove(&id);
-        live.levels[to as usize].insert(id);
-        row.effective = to;
-        row.support = support;
-    };
     // whoever leans on what changed falls to its own priority
     let mut fallen: Vec<RowId> = Vec::new();
     let mut seen: Dirty<RowId> = Dirty::default();

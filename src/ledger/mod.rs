@@ -1328,7 +1328,10 @@ impl Ledger {
             reached.keys().for_each(|ns| mark(*ns));
             for (_, row) in self.subjects.iter() {
                 key_names(row.key, mark);
-                row.depends.namespaces().iter().for_each(|ns| mark(*ns));
+                let looked_at = row.depends.get().into_iter();
+                looked_at
+                    .flat_map(|depends| depends.namespaces())
+                    .for_each(|ns| mark(*ns));
                 for edge in &row.edges {
                     mark(edge.scope);
                     rows_to_names(edge.to, mark);

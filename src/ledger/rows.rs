@@ -239,7 +239,7 @@ pub(crate) struct SubjectRow {
     pub(crate) rules: Box<[(RuleId, Priority)]>,
     pub(crate) edges: Box<[EdgeRow]>,
     /// Since when it holds what it holds on its own.
-    pub(crate) since_own: SinceOwn,
+    pub(crate) since_own: Seldom<SinceOwn>,
     /// Since when it holds its effective priority; 0 for unknown.
     pub(crate) since: Moment,
     /// What of it somebody answers for.
@@ -251,9 +251,25 @@ pub(crate) struct SubjectRow {
     /// It rose in the batch that is being settled, and an event of RBAC may have brought that about.
     pub(crate) risen: bool,
     /// What holds it above its own priority.
-    pub(crate) support: Option<Support>,
+    pub(crate) support: Option<Box<Support>>,
     /// The other roles that its judgement looked at.
-    pub(crate) depends: Depends,
+    pub(crate) depends: Seldom<Depends>,
+}
+
+/// Something that most rows have nothing of: a pointer's room, until there is something.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Seldom<T>(Option<Box<T>>);
+
+impl<T: Default + PartialEq> From<T> for Seldom<T> {
+    fn from(value: T) -> Seldom<T> {
+        Seldom((value != T::default()).then(|| Box::new(value)))
+    }
+}
+
+impl<T> Seldom<T> {
+    pub(crate) fn get(&self) -> Option<&T> {
+        self.0.as_deref()
+    }
 }
 
 /// Which other roles a judgement looked at.
@@ -302,14 +318,14 @@ impl SubjectRow {
             covered: None,
             rules: Box::default(),
             edges: Box::default(),
-            since_own: SinceOwn::default(),
+            since_own: Seldom::default(),
             since: 0,
             answered: None,
             stamp: 0,
             kept: 0,
             risen: false,
             support: None,
-            depends: Depends::Not,
+            depends: Seldom::default(),
         }
     }
 }

@@ -843,7 +843,7 @@ impl Ledger {
         self.dirty.subjects.extend(
             self.subjects
                 .iter()
-                .filter(|(_, r)| r.depends.on_any(&moved))
+                .filter(|(_, r)| r.depends.get().is_some_and(|d| d.on_any(&moved)))
                 .map(|(id, _)| id),
         );
     }
@@ -1118,6 +1118,7 @@ impl Ledger {
         } else if row.own != own {
             self.live.touch(id);
         }
+        let since = since.into();
         self.dirty.times |= row.since_own != since || row.answered != answered;
         row.since_own = since;
         row.own = own;
@@ -1135,7 +1136,7 @@ impl Ledger {
             self.answered.remove(&id);
         }
         row.answered = answered;
-        row.depends = depends;
+        row.depends = depends.into();
         row.rules = rules;
         self.rule_counts.add(&row.rules, row.status);
         // what it comes to depends on others too

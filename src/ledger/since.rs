@@ -419,23 +419,17 @@ fn open_since(
     all: &Map<RowId, Reached>,
     known: &mut Map<ToKey, Firsts>,
 ) -> Option<Moment> {
-    let held = row
-        .edges
-        .iter()
-        .zip(&row.since_own.edges)
-        .zip(&answered.edges);
+    let nothing = SinceOwn::default();
+    let ways = row.since_own.get().unwrap_or(&nothing);
+    let held = row.edges.iter().zip(&ways.edges).zip(&answered.edges);
     let held = held.map(|((edge, at), up_to)| (*edge, *at, *up_to));
-    let narrower = row
-        .since_own
-        .narrower
-        .iter()
-        .filter_map(|(edge, at, up_to)| {
-            Some((
-                edge_row(edge, ledger.settings.without_pods, |n| ledger.names.get(n))?,
-                *at,
-                *up_to,
-            ))
-        });
+    let narrower = ways.narrower.iter().filter_map(|(edge, at, up_to)| {
+        Some((
+            edge_row(edge, ledger.settings.without_pods, |n| ledger.names.get(n))?,
+            *at,
+            *up_to,
+        ))
+    });
     let edges: Vec<(EdgeRow, Moment)> = held
         .chain(narrower)
         .filter(|(edge, _, up_to)| edge.cap >= priority && *up_to < priority)
@@ -563,16 +557,15 @@ fn ways_on<'a>(
     row: &'a SubjectRow,
     priority: Priority,
 ) -> impl Iterator<Item = (EdgeRow, Moment)> + 'a {
-    let ways = &row.since_own;
-    let own = ways.own[priority as usize];
-    let held = row.edges.iter().copied().zip(ways.edges.iter().copied());
+    let ways = row.since_own.get();
+    let own = ways.and_then(|ways| ways.own[priority as usize]);
+    let since = ways.into_iter().flat_map(|ways| ways.edges.iter().copied());
+    let held = row.edges.iter().copied().zip(since);
     // a name that nothing else has any more leads to nobody
     let without_pods = ledger.settings.without_pods;
     let row_of = move |edge| edge_row(edge, without_pods, |name| ledger.names.get(name));
-    let narrower = ways
-        .narrower
-        .iter()
-        .filter_map(move |(edge, since, _)| Some((row_of(edge)?, *since)));
+    let narrower = ways.into_iter().flat_map(|ways| &ways.narrower);
+    let narrower = narrower.filter_map(move |(edge, since, _)| Some((row_of(edge)?, *since)));
     let all = held.chain(narrower);
     all.filter(move |(edge, since)| edge.cap >= priority && own.is_none_or(|own| *since < own))
 }
@@ -604,7 +597,8 @@ fn by_ways(
         if row.effective < priority || without == Some(id) {
             continue;
         }
-        if let Some(time) = row.since_own.own[priority as usize] {
+        let own = row.since_own.get();
+        if let Some(time) = own.and_then(|own| own.own[priority as usize]) {
             queue.push(Reverse((time, Next::Subject(id, None))));
         }
         for (edge, since) in ways_on(ledger, row, priority) {
@@ -989,7 +983,8 @@ mod tests {
             }
         });
         let (_, row) = stage.ledger.subjects.iter().next().expect("user:x");
-        let own = row.since_own.own.map(|m| m.map(|m| i64::from(m) - OLD));
+        let own = row.since_own.get().expect("it holds something").own;
+        let own = own.map(|m| m.map(|m| i64::from(m) - OLD));
         assert_eq!(own[Priority::Low as usize], Some(40));
         assert_eq!(own[Priority::Critical as usize], Some(80));
         let between = own[Priority::Medium as usize];
