@@ -485,12 +485,14 @@ pub(super) struct Hit {
     pub(super) bindings: Vec<usize>,
 }
 
-/// Asks the plain rules of one view.
+/// Asks the plain rules of one view. Only with `explain` hits say what they rest on: whoever is bound in a
+/// thousand namespaces has fifty thousand of them.
 pub(super) fn plain_hits(
     catalogue: &Catalogue,
     version: ServerVersion,
     view: &View,
     cluster: &View,
+    explain: bool,
     out: &mut Vec<Hit>,
 ) {
     if view.plain.is_empty() {
@@ -518,7 +520,8 @@ pub(super) fn plain_hits(
             let Some(priority) = levels.and_then(|l| level(catalogue, l, &view.scope)) else {
                 continue;
             };
-            let witness = all.iter().flat_map(|a| a.perms.iter().copied());
+            let perms = all.iter().flat_map(|a| a.perms.iter().copied());
+            let witness = perms.filter(|_| explain);
             match &mut best {
                 Some(hit) if hit.priority == priority => hit.witness.extend(witness),
                 Some(hit) if hit.priority > priority => {}
@@ -558,7 +561,7 @@ pub fn assess(
     let cluster = &views[0];
     for view in &views {
         let from = hits.len();
-        plain_hits(catalogue, version, view, cluster, &mut hits);
+        plain_hits(catalogue, version, view, cluster, explain, &mut hits);
         special::hits(
             catalogue, view, cluster, held, context, &mut hits, &mut edges,
         );

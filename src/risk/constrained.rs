@@ -91,7 +91,8 @@ impl Run<'_> {
         let through = view.through(mode, self.catalogue)?;
         let mut found = Vec::new();
         let mut edges = Vec::new();
-        plain_hits(self.catalogue, self.version, &through, &through, &mut found);
+        let (catalogue, version) = (self.catalogue, self.version);
+        plain_hits(catalogue, version, &through, &through, false, &mut found);
         special::hits(
             self.catalogue,
             &through,

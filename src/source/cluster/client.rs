@@ -271,12 +271,18 @@ fn client(config: &Config) -> kube::Result<Client> {
     }
 }
 
+/// What is read of a connection at a time. There is one for each resource, and each keeps its buffer at the size
+/// to which a list made it grow: 400 KiB unless told otherwise.
+const READ_BUFFER: usize = 64 << 10;
+
 /// What goes above the connection: address, credentials, headers.
 fn finish<C>(connector: C, config: &Config) -> kube::Result<Client>
 where
     C: Connect + Clone + Send + Sync + 'static,
 {
-    let service = legacy::Client::builder(TokioExecutor::new()).build::<_, Body>(connector);
+    let service = legacy::Client::builder(TokioExecutor::new())
+        .http1_max_buf_size(READ_BUFFER)
+        .build::<_, Body>(connector);
     let stack = ClientBuilder::new(service, config.default_namespace.clone())
         .with_layer(&MapErrLayer::new(BoxError::from))
         .with_layer(&config.extra_headers_layer()?);

@@ -147,7 +147,7 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             resources: Resource::ALL.to_vec(),
-            page_size: 500,
+            page_size: 250,
             page_bytes: 2 << 20,
             list_deadline: Duration::from_secs(60),
             open_deadline: Duration::from_secs(15),
