@@ -18,7 +18,7 @@ use super::Text;
 use crate::located::{Fault, Faults, Field, Node, Value, parse, unknown};
 use crate::risk::{
     AtomSpec, Edits, Levels, NameMode, Place, Priority, RuleOrigin, RuleSpec, Rules, Source,
-    groups, is_id,
+    groups, is_id, no_request_has,
 };
 use std::collections::BTreeMap;
 
@@ -299,10 +299,7 @@ fn groups_of(
             _ => vec!["*".into()],
         });
     }
-    if resource.ends_with("/*") {
-        let message = format!(
-            "{resource:?} matches no request: RBAC has no such pattern; name the subresources"
-        );
+    if let Some(message) = no_request_has(resource) {
         faults.at(field, message);
         return None;
     }

@@ -23,5 +23,6 @@ pub use pods::{audience_accepted, secret_may_be_token_of};
 pub use priority::{Priority, Status};
 pub use rules::{
     ATOM_REFERENCE, AtomSpec, Edits, LEVEL_REFERENCE, Place, RULE_REFERENCE, RuleOrigin, RuleSpec,
-    Rules, Source, groups, is_id, namespace_fault, namespaces, priority, rule_words,
+    Rules, Source, groups, is_id, namespace_fault, namespaces, no_request_has, priority,
+    rule_words,
 };

@@ -951,13 +951,25 @@ pub fn groups<'n>(field: &Field<'n>, faults: &mut Faults) -> Vec<(Field<'n>, Str
     out
 }
 
+/// Why no request names a resource that is written so, if none does.
+pub fn no_request_has(resource: &str) -> Option<String> {
+    let (base, sub) = resource.split_once('/')?;
+    if sub == "*" {
+        return Some(format!(
+            "{resource:?} matches no request: RBAC has no such pattern; name the subresources"
+        ));
+    }
+    (base.is_empty() || sub.is_empty()).then(|| {
+        format!(
+            "{resource:?} matches no request: a resource and a subresource stand around the slash"
+        )
+    })
+}
+
 /// What no request has cannot be granted, and a rule about it would be silent for ever.
 fn resource_fault(at: &Field<'_>, resource: &str, core_alone: bool, faults: &mut Faults) {
-    let (base, sub) = resource.split_once('/').unwrap_or((resource, ""));
-    if sub == "*" {
-        let message = format!(
-            "{resource:?} matches no request: RBAC has no such pattern; name the subresources"
-        );
+    let base = resource.split('/').next().unwrap_or_default();
+    if let Some(message) = no_request_has(resource) {
         return faults.at(at, message);
     }
     if core_alone && base != "*" && !CORE.contains(&base) && !base.starts_with("zz") {

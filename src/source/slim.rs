@@ -57,7 +57,15 @@ pub fn decode(resource: Resource, json: &str) -> Result<Object, DecodeError> {
     let metadata = text.parse::<Head>().unwrap_or_default().metadata.0;
     let kind = resource.kind();
     let called = match &metadata.name.0 {
-        Some(name) => format!("{kind} {name:?}"),
+        Some(name) => {
+            // no name is longer than 253 bytes, and the reason behind it is to be read
+            let mut quoted = format!("{name:?}");
+            if let Some((end, _)) = quoted.char_indices().nth(255) {
+                quoted.truncate(end);
+                quoted.push('…');
+            }
+            format!("{kind} {quoted}")
+        }
         None => format!("a {kind} without a readable name"),
     };
     Err(DecodeError {
