@@ -284,6 +284,12 @@ impl Write for Packer {
 /// in them are escaped, and help texts stand behind `# HELP name `.
 pub fn open_metrics_to_text(open_metrics: &str) -> String {
     let mut text = String::with_capacity(open_metrics.len() + 64);
+    pieces_of_text(open_metrics, &mut |piece| text.push_str(piece));
+    text
+}
+
+/// The same piece by piece, for whoever need not hold all of it: a family may have megabytes.
+pub(super) fn pieces_of_text(open_metrics: &str, put: &mut dyn FnMut(&str)) {
     let mut lines = open_metrics.split_inclusive('\n').peekable();
     while let Some(line) = lines.next() {
         if let Some(rest) = line.strip_prefix("# HELP ") {
@@ -293,17 +299,20 @@ pub fn open_metrics_to_text(open_metrics: &str) -> String {
                 lines.peek().and_then(|next| counter(next)),
             ) {
                 (Some((name, help)), Some(counter)) if name == counter => {
-                    text.extend(["# HELP ", name, "_total ", help]);
+                    ["# HELP ", name, "_total ", help]
+                        .into_iter()
+                        .for_each(&mut *put);
                 }
-                _ => text.push_str(line),
+                _ => put(line),
             }
         } else if let Some(name) = counter(line) {
-            text.extend(["# TYPE ", name, "_total counter\n"]);
+            ["# TYPE ", name, "_total counter\n"]
+                .into_iter()
+                .for_each(&mut *put);
         } else if !line.starts_with("# UNIT ") && line.trim_end() != "# EOF" {
-            text.push_str(line);
+            put(line);
         }
     }
-    text
 }
 
 /// The family that a `# TYPE … counter` line heads.

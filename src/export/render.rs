@@ -8,7 +8,7 @@
 //! others read the first alone, without a word.
 
 use super::metrics::{self, About, JUDGEMENT, Work, unchanged_parts};
-use super::negotiate::{Format, open_metrics_to_text};
+use super::negotiate::{Format, open_metrics_to_text, pieces_of_text};
 use crate::ledger::{Judged, Snapshot};
 use bytes::{Bytes, BytesMut};
 use flate2::{Compression, Crc, write::DeflateEncoder};
@@ -40,14 +40,57 @@ impl Part {
     }
 
     fn packed(text: &[u8]) -> Part {
-        let mut sum = Crc::new();
-        sum.update(text);
-        let mut encoder = DeflateEncoder::new(Vec::new(), Compression::fast());
-        let written = encoder.write_all(text).and_then(|()| encoder.flush());
+        let mut packer = Packer::default();
+        packer.pack(text);
+        packer.finish()
+    }
+
+    /// The text of what is written as OpenMetrics, which is never there whole.
+    fn packed_text(open_metrics: &str) -> Part {
+        let mut packer = Packer::default();
+        let mut some = Vec::with_capacity(AT_ONCE);
+        pieces_of_text(open_metrics, &mut |piece| {
+            if some.len() + piece.len() > AT_ONCE {
+                packer.pack(&some);
+                some.clear();
+            }
+            some.extend_from_slice(piece.as_bytes());
+        });
+        packer.pack(&some);
+        packer.finish()
+    }
+}
+
+/// Bytes that are compressed at a time.
+const AT_ONCE: usize = 64 << 10;
+
+/// A part on its way.
+struct Packer {
+    sum: Crc,
+    encoder: DeflateEncoder<Vec<u8>>,
+}
+
+impl Default for Packer {
+    fn default() -> Packer {
+        Packer {
+            sum: Crc::new(),
+            encoder: DeflateEncoder::new(Vec::new(), Compression::fast()),
+        }
+    }
+}
+
+impl Packer {
+    fn pack(&mut self, text: &[u8]) {
+        self.sum.update(text);
+        let written = self.encoder.write_all(text);
         written.expect("a Vec takes every write");
+    }
+
+    fn finish(mut self) -> Part {
+        self.encoder.flush().expect("a Vec takes every write");
         Part {
-            bytes: std::mem::take(encoder.get_mut()).into(),
-            sum: Arc::new(sum),
+            bytes: std::mem::take(self.encoder.get_mut()).into(),
+            sum: Arc::new(self.sum),
         }
     }
 }
@@ -141,20 +184,13 @@ impl Renderer {
                 if let Some(written) = part.form(format, compressed) {
                     return written.clone();
                 }
-                let text = || {
-                    let open_metrics = metrics::judgement_part(snapshot, i);
-                    match format {
-                        Format::OpenMetrics => open_metrics,
-                        Format::Text => open_metrics_to_text(&open_metrics),
-                    }
-                };
-                let written = if compressed {
-                    match part.form(format, false) {
-                        Some(plain) => Part::packed(&plain.bytes),
-                        None => Part::packed(text().as_bytes()),
-                    }
-                } else {
-                    Part::plain(text())
+                let anew = || metrics::judgement_part(snapshot, i);
+                let written = match (compressed, part.form(format, false), format) {
+                    (true, Some(plain), _) => Part::packed(&plain.bytes),
+                    (true, None, Format::OpenMetrics) => Part::packed(anew().as_bytes()),
+                    (true, None, Format::Text) => Part::packed_text(&anew()),
+                    (false, _, Format::OpenMetrics) => Part::plain(anew()),
+                    (false, _, Format::Text) => Part::plain(open_metrics_to_text(&anew())),
                 };
                 part.form(format, compressed).insert(written).clone()
             })
