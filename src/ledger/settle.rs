@@ -42,7 +42,7 @@ pub(super) struct Given {
 /// What other roles are worth, for the judgement of one subject or role; remembers whether it was asked.
 struct Others<'a> {
     ledger: &'a Ledger,
-    asked: RefCell<Asked>,
+    asked: RefCell<LookedAt>,
     /// The question is part of a larger one: what it leads to is noted here and looked at there.
     on_the_way: Option<&'a OnTheWay>,
     /// The same for all roles at once, with the one that asks.
@@ -54,14 +54,14 @@ struct Others<'a> {
 
 /// Which other roles were asked about so far.
 #[derive(Default)]
-struct Asked {
+struct LookedAt {
     /// In these namespaces; ClusterRoles have the empty one.
     roles_in: BTreeSet<Sym>,
     /// In any.
     all: bool,
 }
 
-impl Asked {
+impl LookedAt {
     fn depends(self) -> Depends {
         if self.all {
             return Depends::OnAll;
