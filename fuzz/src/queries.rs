@@ -118,8 +118,8 @@ fn sent(reply: &Reply) -> Vec<u8> {
         out
     };
     match &reply.body {
-        Content::Whole(body) if reply.encoding.is_none() => body.to_vec(),
-        Content::Whole(body) => unpack(body),
+        Content::Parts(parts) if reply.encoding.is_none() => parts.concat(),
+        Content::Parts(parts) => unpack(&parts.concat()),
         Content::Unpacked { packed, length } => {
             assert_eq!(reply.encoding, None);
             let out = unpack(packed);

@@ -163,7 +163,7 @@ fn reply(ask: &Ask<'_>, (packed, length): (bytes::Bytes, u64)) -> Reply {
     let mut reply = Reply::new(200, "application/json", bytes::Bytes::new()).negotiated();
     if accepts_gzip(ask.accept_encoding) {
         reply.encoding = Some("gzip");
-        reply.body = Content::Whole(packed);
+        reply.body = Content::Parts(vec![packed]);
     } else {
         reply.body = Content::Unpacked { packed, length };
     }

@@ -11,7 +11,6 @@
 use super::door::{Caller, Door};
 use bytes::{Buf as _, Bytes, buf::Reader};
 use flate2::read::GzDecoder;
-use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Body, Frame, Incoming, SizeHint},
@@ -33,6 +32,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
     time::Duration,
+    vec,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -77,8 +77,8 @@ pub struct Reply {
 /// The body of a [`Reply`].
 #[derive(Clone, Debug)]
 pub enum Content {
-    /// As it is sent.
-    Whole(Bytes),
+    /// Sent one after the other: what several answers have in common is not copied for each.
+    Parts(Vec<Bytes>),
     /// One gzip member that is sent unpacked: a large text is never whole in memory, and nothing but
     /// the packed bytes is held for a client that takes its time.
     Unpacked {
@@ -93,7 +93,7 @@ impl Content {
     /// Bytes to be sent.
     fn length(&self) -> u64 {
         match self {
-            Content::Whole(bytes) => bytes.len() as u64,
+            Content::Parts(parts) => parts.iter().map(|part| part.len() as u64).sum(),
             Content::Unpacked { length, .. } => *length,
         }
     }
@@ -107,7 +107,7 @@ impl Reply {
             content_type,
             encoding: None,
             headers: Vec::new(),
-            body: Content::Whole(body.into()),
+            body: Content::Parts(vec![body.into()]),
         }
     }
 
@@ -624,8 +624,8 @@ struct State {
     unheeded: bool,
     /// The request's body was left in the socket.
     unread: bool,
-    /// More of the response is still to be unpacked: that hyper has flushed does not end it.
-    unpacking: bool,
+    /// hyper has not been given all of the response: that it has flushed does not end it.
+    more: bool,
     /// Close with a reset: whatever the client has not taken is thrown away.
     reset: bool,
 }
@@ -643,7 +643,7 @@ impl Pulse {
                 progress: now,
                 unheeded: true,
                 unread: false,
-                unpacking: false,
+                more: false,
                 reset: false,
             }),
             evicted: Notify::new(),
@@ -735,13 +735,12 @@ impl AsyncWrite for Watched {
         self.stream.is_write_vectored()
     }
 
-    /// hyper flushes when it has nothing left to write, and a body in one piece is among what it
-    /// had: the response is with the kernel. The next request it takes up only then. A body that is
-    /// unpacked on the way says itself when it has given its last piece.
+    /// hyper flushes when it has nothing left to write: the response is with the kernel, if its body has
+    /// given its last piece, of which it tells itself. The next request hyper takes up only then.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
         let mut state = lock(&self.pulse.state);
-        if state.phase == Phase::Response && !state.unpacking {
+        if state.phase == Phase::Response && !state.more {
             state.enter(Phase::Idle);
         }
         Poll::Ready(Ok(()))
@@ -840,8 +839,7 @@ async fn answer<S: Site>(
     let mut state = lock(&pulse.state);
     state.enter(Phase::Response);
     // the body of an answer to HEAD is never asked for a piece
-    state.unpacking =
-        *request.method() != Method::HEAD && matches!(response.body(), Sent::Pieces { .. });
+    state.more = *request.method() != Method::HEAD && !response.body().is_end_stream();
     drop(state);
     Ok(response)
 }
@@ -882,26 +880,40 @@ async fn compute<S: Site>(server: &Server<S>, request: &Request<Incoming>) -> Re
 const PIECE: usize = 64 * 1024;
 
 /// A body on its way.
-enum Sent {
-    /// In one piece.
-    Whole(Full<Bytes>),
+struct Sent {
+    rest: Rest,
+    left: u64,
+    pulse: Arc<Pulse>,
+}
+
+enum Rest {
+    Parts(vec::IntoIter<Bytes>),
     /// Unpacked piece by piece, as the connection takes them.
-    Pieces {
-        unpacked: Box<GzDecoder<Reader<Bytes>>>,
-        left: u64,
-        pulse: Arc<Pulse>,
-    },
+    Packed(Box<GzDecoder<Reader<Bytes>>>),
 }
 
 impl Sent {
     fn new(content: Content, pulse: &Arc<Pulse>) -> Sent {
-        match content {
-            Content::Whole(bytes) => Sent::Whole(Full::new(bytes)),
-            Content::Unpacked { packed, length } => Sent::Pieces {
-                unpacked: Box::new(GzDecoder::new(packed.reader())),
-                left: length,
-                pulse: Arc::clone(pulse),
-            },
+        let left = content.length();
+        let rest = match content {
+            Content::Parts(parts) => Rest::Parts(parts.into_iter()),
+            Content::Unpacked { packed, .. } => {
+                Rest::Packed(Box::new(GzDecoder::new(packed.reader())))
+            }
+        };
+        let pulse = Arc::clone(pulse);
+        Sent { rest, left, pulse }
+    }
+
+    fn piece(&mut self) -> io::Result<Bytes> {
+        match &mut self.rest {
+            Rest::Parts(parts) => Ok(parts.find(|part| !part.is_empty()).unwrap_or_default()),
+            Rest::Packed(unpacked) => {
+                let most = usize::try_from(self.left).unwrap_or(PIECE).min(PIECE);
+                let mut piece = vec![0; most];
+                unpacked.read_exact(&mut piece)?;
+                Ok(piece.into())
+            }
         }
     }
 }
@@ -912,46 +924,26 @@ impl Body for Sent {
 
     fn poll_frame(
         self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
+        _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        match self.get_mut() {
-            Sent::Whole(body) => Pin::new(body)
-                .poll_frame(cx)
-                .map_err(|never| match never {}),
-            Sent::Pieces {
-                unpacked,
-                left,
-                pulse,
-            } => {
-                if *left == 0 {
-                    return Poll::Ready(None);
-                }
-                let most = usize::try_from(*left).unwrap_or(PIECE).min(PIECE);
-                let mut piece = vec![0; most];
-                if let Err(error) = unpacked.read_exact(&mut piece) {
-                    return Poll::Ready(Some(Err(error)));
-                }
-                *left -= most as u64;
-                if *left == 0 {
-                    lock(&pulse.state).unpacking = false;
-                }
-                Poll::Ready(Some(Ok(Frame::data(piece.into()))))
-            }
+        let body = self.get_mut();
+        if body.left == 0 {
+            return Poll::Ready(None);
         }
+        let piece = body.piece()?;
+        body.left -= piece.len() as u64;
+        if body.left == 0 {
+            lock(&body.pulse.state).more = false;
+        }
+        Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
-        match self {
-            Sent::Whole(body) => body.is_end_stream(),
-            Sent::Pieces { left, .. } => *left == 0,
-        }
+        self.left == 0
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self {
-            Sent::Whole(body) => body.size_hint(),
-            Sent::Pieces { left, .. } => SizeHint::with_exact(*left),
-        }
+        SizeHint::with_exact(self.left)
     }
 }
 
@@ -984,7 +976,7 @@ fn response(reply: Reply) -> Response<Content> {
     }
     builder.body(reply.body).unwrap_or_else(|error| {
         tracing::error!(%error, "a reply has a header that cannot be sent");
-        let mut response = Response::new(Content::Whole(Bytes::new()));
+        let mut response = Response::new(Content::Parts(Vec::new()));
         *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
         response
     })

@@ -6,14 +6,18 @@
 //! families change with every scrape; they are small, and follow as a last part. The compressed parts are
 //! blocks of one gzip member: several members would be a gzip stream too (RFC 1952 §2.2), of which curl and
 //! others read the first alone, without a word.
+//!
+//! An answer is the parts themselves, not a copy of them: it costs a client, however slow, nothing but its own
+//! last part. And a thousand clients that ask in the same moment get the same answer, own families and all.
 
 use super::metrics::{self, About, JUDGEMENT, Work, unchanged_parts};
 use super::negotiate::{Format, open_metrics_to_text, pieces_of_text};
 use crate::ledger::{Judged, Snapshot};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use flate2::{Compression, Crc, write::DeflateEncoder};
 use std::io::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Ends an OpenMetrics exposition.
 const END: &str = "# EOF\n";
@@ -99,17 +103,70 @@ impl Packer {
 #[derive(Clone, Debug, Default)]
 struct Written([Option<Part>; 4]);
 
+/// The place of a form.
+fn form(format: Format, compressed: bool) -> usize {
+    2 * usize::from(format == Format::Text) + usize::from(compressed)
+}
+
 impl Written {
     fn form(&mut self, format: Format, compressed: bool) -> &mut Option<Part> {
-        &mut self.0[2 * usize::from(format == Format::Text) + usize::from(compressed)]
+        &mut self.0[form(format, compressed)]
     }
 }
 
-/// The families of one judgement.
+/// How long an answer is given again while its snapshot stands. Nobody scrapes as often; a crowd does.
+const MOMENT: Duration = Duration::from_millis(10);
+
+/// A part below this size is copied beside its neighbours: a write to the kernel costs more.
+const SMALL: usize = 16 << 10;
+
+/// What is kept of the answers.
 #[derive(Debug, Default)]
 struct Kept {
     of: Option<Arc<Judged>>,
+    /// The families of that judgement.
     parts: [Written; JUDGEMENT],
+    answers: Answers,
+}
+
+/// The answers of one moment.
+#[derive(Debug, Default)]
+struct Answers {
+    of: Option<(Arc<Snapshot>, Instant)>,
+    forms: [Option<Vec<Bytes>>; 4],
+}
+
+impl Answers {
+    /// The answer in a form, of this snapshot and moment alone.
+    fn form(&mut self, snapshot: &Arc<Snapshot>, form: usize) -> &mut Option<Vec<Bytes>> {
+        let same = |(of, at): &(Arc<Snapshot>, Instant)| {
+            Arc::ptr_eq(of, snapshot) && at.elapsed() < MOMENT
+        };
+        if !self.of.as_ref().is_some_and(same) {
+            *self = Answers {
+                of: Some((snapshot.clone(), Instant::now())),
+                ..Answers::default()
+            };
+        }
+        &mut self.forms[form]
+    }
+}
+
+/// The same bytes in fewer pieces.
+fn in_pieces(parts: impl Iterator<Item = Bytes>) -> Vec<Bytes> {
+    let (mut pieces, mut small) = (Vec::new(), Vec::new());
+    for part in parts {
+        if part.len() < SMALL {
+            small.extend_from_slice(&part);
+            continue;
+        }
+        if !small.is_empty() {
+            pieces.push(std::mem::take(&mut small).into());
+        }
+        pieces.push(part);
+    }
+    pieces.push(small.into());
+    pieces
 }
 
 /// Writes `/metrics` and keeps what did not change.
@@ -130,9 +187,19 @@ impl Renderer {
         }
     }
 
-    /// What `/metrics` answers.
-    pub fn metrics(&self, snapshot: &Arc<Snapshot>, format: Format, compressed: bool) -> Bytes {
-        let mut parts = self.judgement(snapshot, format, compressed);
+    /// What `/metrics` answers, in pieces that follow each other.
+    pub fn metrics(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        format: Format,
+        compressed: bool,
+    ) -> Vec<Bytes> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let form = form(format, compressed);
+        if let Some(answer) = kept.answers.form(snapshot, form) {
+            return answer.clone();
+        }
+        let mut parts = kept.judgement(snapshot, format, compressed);
         let mut own = metrics::health(snapshot, &self.about, &self.work);
         own = match format {
             Format::OpenMetrics => own + END,
@@ -142,43 +209,51 @@ impl Renderer {
             true => Part::packed(own.as_bytes()),
             false => Part::plain(own),
         });
-        let length = parts.iter().map(|part| part.bytes.len()).sum::<usize>();
-        let mut body = BytesMut::with_capacity(length + HEADER.len() + LAST_BLOCK.len() + 8);
-        if compressed {
-            body.extend_from_slice(&HEADER);
-        }
-        let mut sum = Crc::new();
-        for part in &parts {
-            body.extend_from_slice(&part.bytes);
-            sum.combine(&part.sum);
-        }
-        if compressed {
-            body.extend_from_slice(&LAST_BLOCK);
-            body.extend_from_slice(&sum.sum().to_le_bytes());
-            body.extend_from_slice(&sum.amount().to_le_bytes());
-        }
-        body.freeze()
+        let answer = match compressed {
+            true => in_pieces(member(parts)),
+            false => in_pieces(parts.into_iter().map(|part| part.bytes)),
+        };
+        kept.answers.form(snapshot, form).insert(answer).clone()
     }
+}
 
-    fn judgement(&self, snapshot: &Arc<Snapshot>, format: Format, compressed: bool) -> Vec<Part> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = &mut *kept;
+/// A gzip member of these parts.
+fn member(parts: Vec<Part>) -> impl Iterator<Item = Bytes> {
+    let mut sum = Crc::new();
+    for part in &parts {
+        sum.combine(&part.sum);
+    }
+    let head = Bytes::from_static(&HEADER);
+    let blocks = parts.into_iter().map(|part| part.bytes);
+    let mut end = LAST_BLOCK.to_vec();
+    end.extend(sum.sum().to_le_bytes());
+    end.extend(sum.amount().to_le_bytes());
+    std::iter::once(head).chain(blocks).chain([end.into()])
+}
+
+impl Kept {
+    fn judgement(
+        &mut self,
+        snapshot: &Arc<Snapshot>,
+        format: Format,
+        compressed: bool,
+    ) -> Vec<Part> {
         let now = &snapshot.judged;
-        match &kept.of {
+        match &self.of {
             Some(before) if Arc::ptr_eq(before, now) => {}
             before => {
                 let same = before
                     .as_ref()
                     .map_or([false; JUDGEMENT], |before| unchanged_parts(before, now));
-                for (part, same) in kept.parts.iter_mut().zip(same) {
+                for (part, same) in self.parts.iter_mut().zip(same) {
                     if !same {
                         *part = Written::default();
                     }
                 }
-                kept.of = Some(now.clone());
+                self.of = Some(now.clone());
             }
         }
-        let parts = kept.parts.iter_mut().enumerate();
+        let parts = self.parts.iter_mut().enumerate();
         parts
             .map(|(i, part)| {
                 if let Some(written) = part.form(format, compressed) {
@@ -272,7 +347,7 @@ mod tests {
             (Format::OpenMetrics, true),
         ];
         forms.map(|(format, compressed)| {
-            let body = renderer.metrics(snapshot, format, compressed);
+            let body = renderer.metrics(snapshot, format, compressed).concat();
             let mut text = String::new();
             if compressed {
                 // one member: the first is all that some clients read
@@ -281,7 +356,7 @@ mod tests {
                     .read_to_string(&mut text)
                     .expect("a gzip member of text");
             } else {
-                text = String::from_utf8(body.to_vec()).expect("text");
+                text = String::from_utf8(body).expect("text");
             }
             let end = text
                 .find("# HELP rbac_exporter_build")

@@ -1,7 +1,7 @@
 //! What the server serves: routes, and the state they read.
 
 use super::api;
-use super::http::{Ask, Line, Reply, Site};
+use super::http::{Ask, Content, Line, Reply, Site};
 use super::metrics::{About, Work};
 use super::negotiate::{accepts_gzip, exposition};
 use super::page;
@@ -125,7 +125,8 @@ impl Pages {
         let chosen = exposition(ask.accept);
         let compressed = accepts_gzip(ask.accept_encoding);
         let body = self.renderer.metrics(snapshot, chosen.format, compressed);
-        let mut reply = Reply::new(200, chosen.content_type(), body).negotiated();
+        let mut reply = Reply::new(200, chosen.content_type(), "").negotiated();
+        reply.body = Content::Parts(body);
         reply.encoding = compressed.then_some("gzip");
         reply
     }
