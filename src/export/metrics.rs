@@ -16,6 +16,7 @@ use prometheus_client::metrics::{
 };
 use prometheus_client::registry::Registry;
 use sha2::{Digest, Sha256};
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -370,7 +371,7 @@ impl Work {
 
 // === writing families
 
-type Result = std::result::Result<(), std::fmt::Error>;
+type Result = std::result::Result<(), fmt::Error>;
 
 /// Label values in the order of a family's labels.
 struct Labels<'a>(&'a [&'static str], &'a [&'a str]);
@@ -440,7 +441,7 @@ impl Series<'_, '_> {
             }
             Kind::Counter => ConstCounter::new(value).encode(self.encoder.encode_family(&labels)?),
             // it has buckets, not a value
-            Kind::Histogram => Err(std::fmt::Error),
+            Kind::Histogram => Err(fmt::Error),
         }
     }
 
@@ -884,24 +885,27 @@ impl Collector for HealthCollector {
 
 // === text
 
-fn encode(collector: Box<dyn Collector>) -> String {
+fn encode_to(to: &mut impl fmt::Write, collector: Box<dyn Collector>) {
     let mut registry = Registry::default();
     registry.register_collector(collector);
+    // a family that fails would spoil the whole exposition; no writer that is given here does
+    encode_registry(to, &registry).expect("memory takes every write");
+}
+
+fn encode(collector: Box<dyn Collector>) -> String {
     let mut text = String::new();
-    // writing to a String cannot fail; a family that could would spoil the whole exposition
-    encode_registry(&mut text, &registry).expect("a String takes every write");
+    encode_to(&mut text, collector);
     text
 }
 
 /// Number of the parts that the judgement is written in, a family each.
 pub const JUDGEMENT: usize = PARTS.len();
 
-/// One part of the judgement as OpenMetrics, without the end marker.
-pub fn judgement_part(snapshot: &Arc<Snapshot>, part: usize) -> String {
-    encode(Box::new(JudgementCollector {
-        snapshot: snapshot.clone(),
-        part,
-    }))
+/// Writes one part of the judgement, a family, as OpenMetrics without the end marker. The writer must take
+/// every write.
+pub fn judgement_part(snapshot: &Arc<Snapshot>, part: usize, to: &mut impl fmt::Write) {
+    let snapshot = snapshot.clone();
+    encode_to(to, Box::new(JudgementCollector { snapshot, part }));
 }
 
 /// Which parts of the judgement read the same in both.
@@ -912,8 +916,9 @@ pub fn unchanged_parts(before: &Judged, now: &Judged) -> [bool; JUDGEMENT] {
 
 /// The judgement as OpenMetrics, without the end marker.
 fn judgement(snapshot: &Arc<Snapshot>) -> String {
-    let parts = (0..JUDGEMENT).map(|part| judgement_part(snapshot, part));
-    parts.collect()
+    let mut text = String::new();
+    (0..JUDGEMENT).for_each(|part| judgement_part(snapshot, part, &mut text));
+    text
 }
 
 /// Everything but `process_*` in the text format, for whoever looks once: beside a text file collector

@@ -15,6 +15,7 @@ use super::negotiate::{Format, open_metrics_to_text, pieces_of_text};
 use crate::ledger::{Judged, Snapshot};
 use bytes::Bytes;
 use flate2::{Compression, Crc, write::DeflateEncoder};
+use std::fmt;
 use std::io::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -49,19 +50,50 @@ impl Part {
         packer.finish()
     }
 
-    /// The text of what is written as OpenMetrics, which is never there whole.
-    fn packed_text(open_metrics: &str) -> Part {
+    /// What is written as OpenMetrics, in this format; the text of it is never there whole.
+    fn packed_anew(format: Format, write: impl FnOnce(&mut Lines<'_>)) -> Part {
         let mut packer = Packer::default();
-        let mut some = Vec::with_capacity(AT_ONCE);
-        pieces_of_text(open_metrics, &mut |piece| {
-            if some.len() + piece.len() > AT_ONCE {
-                packer.pack(&some);
+        let mut some = String::with_capacity(AT_ONCE);
+        let mut pack = |lines: &str| match format {
+            Format::OpenMetrics => packer.pack(lines.as_bytes()),
+            Format::Text => {
                 some.clear();
+                pieces_of_text(lines, &mut |piece| some.push_str(piece));
+                packer.pack(some.as_bytes());
             }
-            some.extend_from_slice(piece.as_bytes());
-        });
-        packer.pack(&some);
+        };
+        let mut lines = Lines {
+            some: String::with_capacity(AT_ONCE),
+            put: &mut pack,
+        };
+        write(&mut lines);
+        lines.finish();
         packer.finish()
+    }
+}
+
+/// Hands on what is written to it, whole lines at a time. The first lines, a family's header, stay together.
+struct Lines<'a> {
+    some: String,
+    put: &'a mut dyn FnMut(&str),
+}
+
+impl Lines<'_> {
+    fn finish(self) {
+        (self.put)(&self.some);
+    }
+}
+
+impl fmt::Write for Lines<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if self.some.len() + text.len() > AT_ONCE
+            && let Some(end) = self.some.rfind('\n')
+        {
+            (self.put)(&self.some[..=end]);
+            self.some.drain(..=end);
+        }
+        self.some.push_str(text);
+        Ok(())
     }
 }
 
@@ -259,11 +291,16 @@ impl Kept {
                 if let Some(written) = part.form(format, compressed) {
                     return written.clone();
                 }
-                let anew = || metrics::judgement_part(snapshot, i);
+                let anew = || {
+                    let mut text = String::new();
+                    metrics::judgement_part(snapshot, i, &mut text);
+                    text
+                };
                 let written = match (compressed, part.form(format, false), format) {
                     (true, Some(plain), _) => Part::packed(&plain.bytes),
-                    (true, None, Format::OpenMetrics) => Part::packed(anew().as_bytes()),
-                    (true, None, Format::Text) => Part::packed_text(&anew()),
+                    (true, None, _) => Part::packed_anew(format, |lines| {
+                        metrics::judgement_part(snapshot, i, lines);
+                    }),
                     (false, _, Format::OpenMetrics) => Part::plain(anew()),
                     (false, _, Format::Text) => Part::plain(open_metrics_to_text(&anew())),
                 };

@@ -6,13 +6,14 @@
 //! group's own grants give by themselves. What an accepted `wildcard-admin` implies is accepted with it.
 
 use super::Ledger;
-use super::rows::SubjectKey;
+use super::query::Case;
+use super::rows::{SubjectKey, SubjectRow, ToKey};
 use super::since::OwnSince;
-use super::table::RowId;
+use super::table::{Map, RowId};
 use crate::object::Subject;
 use crate::rbac::implicit_groups;
 use crate::risk::{
-    Acceptance, AcceptedFinding, Assessment, Catalogue, Edge, Priority, RuleId, Scope,
+    Acceptance, AcceptedFinding, Assessment, Catalogue, Edge, Priority, RuleId, Scope, Status,
 };
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeSet, HashMap};
@@ -371,16 +372,23 @@ impl Ledger {
     /// What an acceptance of a subject would have to list; `None` when nothing of it is open.
     pub fn proposal(&self, subject: &Subject) -> Option<Proposal> {
         let key = self.key_of(subject)?;
+        self.open(key)?;
+        self.proposal_in(&self.case(key))
+    }
+
+    /// The row of a subject that nobody answers for.
+    fn open(&self, key: SubjectKey) -> Option<(RowId, &SubjectRow)> {
         let id = self.subjects.find(key)?;
         let row = self.subjects.get(id)?;
+        let open = row.effective > Priority::None && row.status == Status::Open;
+        open.then_some((id, row))
+    }
+
+    pub(super) fn proposal_in(&self, case: &Case<'_>) -> Option<Proposal> {
+        let (id, row) = self.open(case.key)?;
         let priority = row.effective;
-        if priority == Priority::None || row.status != crate::risk::Status::Open {
-            return None;
-        }
         let catalogue = &self.policy.catalogue;
-        let bindings = self.bindings_of(subject, key);
-        let (whole, _) = self.judgement_with(subject, &bindings, false);
-        let answers = self.answers(subject, &bindings, &whole);
+        let (subject, whole, answers) = (&case.subject, &case.judged, &case.answers);
         let admin = catalogue.find("wildcard-admin");
         // what wildcard-admin implies is accepted with it
         let line = |rule: RuleId, scope: &str| {
@@ -388,7 +396,7 @@ impl Ledger {
                 .filter(|_| catalogue.implied_by_admin(rule))
                 .and_then(|admin| {
                     let around = ["*", scope].into_iter();
-                    let scope = around.into_iter().find(|s| has(&whole, admin, s))?;
+                    let scope = around.into_iter().find(|s| has(whole, admin, s))?;
                     Some((admin, scope.to_owned()))
                 });
             let (rule, scope) = folded.unwrap_or_else(|| (rule, scope.to_owned()));
@@ -402,13 +410,17 @@ impl Ledger {
                 f.priority >= at
                     && answers.finding(catalogue, f.rule, f.scope.as_str()) < f.priority
             });
+            // many rules lead to the same identities
+            let mut leads: Map<(ToKey, Option<ToKey>, bool), bool> = Map::default();
             let edges = whole.edges.iter().zip(&row.edges).filter(|(edge, to)| {
-                answers.edge(catalogue, &whole, edge) < priority
-                    && self.live.leads_to(self, id, to, at)
+                answers.edge(catalogue, whole, edge) < priority
+                    && *leads
+                        .entry((to.to, to.gate, to.cap >= at))
+                        .or_insert_with(|| self.live.leads_to(self, id, to, at))
             });
             let mut lines: BTreeSet<AcceptedFinding> =
                 findings.map(|f| line(f.rule, f.scope.as_str())).collect();
-            lines.extend(edges.map(|(e, _)| line(e.rule, start(&whole, e))));
+            lines.extend(edges.map(|(e, _)| line(e.rule, start(whole, e))));
             lines
         };
         let mut findings = open_at(priority);
@@ -479,7 +491,7 @@ mod tests {
     use super::super::stage::{DAY, NOW, Stage};
     use super::*;
     use crate::object::Resource;
-    use crate::risk::Status::{self, Accepted as A, Builtin as B, Open as O};
+    use crate::risk::Status::{Accepted as A, Builtin as B, Open as O};
     use std::sync::{Arc, LazyLock};
 
     static CATALOGUE: LazyLock<Arc<Catalogue>> = LazyLock::new(|| Arc::new(Catalogue::shipped()));

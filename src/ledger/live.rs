@@ -13,7 +13,8 @@ use super::rows::{EdgeRow, SubjectKey, SubjectRow, ToKey};
 use super::table::{Map, RowId};
 use super::{Dirty, subjects};
 use crate::risk::Priority;
-use std::collections::BTreeSet;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
 /// A set of identities that edges lead to; the nodes of "own" pods differ by whose edge it is.
@@ -100,8 +101,58 @@ impl Live {
     /// which things were seen, so that replicas and restarts show the same. Kept until anything moves that
     /// it looks at: a subject's own priority, its edges, the sets it belongs to.
     pub(crate) fn ways(&self, ledger: &Ledger) -> &[Effective] {
-        self.ways
-            .get_or_init(|| Arc::new(graph::fixpoint(ledger).0))
+        self.ways.get_or_init(|| {
+            let members = |to, source| self.members(ledger, to, source);
+            Arc::new(graph::fixpoint(ledger, &members).0)
+        })
+    }
+
+    /// Members of a set that no key of a subject leads to. Where an edge waits for it they were listed when
+    /// they changed last; to look again takes all pods of a node.
+    pub(crate) fn members(
+        &self,
+        ledger: &Ledger,
+        to: ToKey,
+        source: SubjectKey,
+    ) -> Cow<'_, [RowId]> {
+        let own = matches!(to, ToKey::OwnNodeTokens(_));
+        let source_id = own.then(|| ledger.subjects.find(source)).flatten();
+        let key = SetKey {
+            to,
+            source: source_id,
+        };
+        match self.listed.get(&key) {
+            Some(members) => Cow::Borrowed(members),
+            None => Cow::Owned(ledger.members(to, source)),
+        }
+    }
+
+    /// Whoever has an edge that leads to the subject, and the first such edge.
+    pub(crate) fn leading_to(&self, ledger: &Ledger, id: RowId) -> BTreeMap<RowId, EdgeRow> {
+        let mut first: BTreeMap<RowId, (u32, EdgeRow)> = BTreeMap::new();
+        let Some(target) = ledger.subjects.get(id) else {
+            return BTreeMap::new();
+        };
+        let lends = match target.key {
+            SubjectKey::Account(ns, name) => ledger.lends_token(ns, name),
+            _ => false,
+        };
+        for key in self.sets_with(id, target.key, target.exists, lends) {
+            for wait in self.waiting.get(&key).into_iter().flatten() {
+                let row = ledger.subjects.get(wait.subject);
+                let edge = row.and_then(|row| row.edges.get(wait.edge as usize));
+                // an identity that is needed beside does not lead there
+                let Some(edge) = edge.filter(|e| e.to == key.to && wait.subject != id) else {
+                    continue;
+                };
+                let here = first.entry(wait.subject).or_insert((wait.edge, *edge));
+                if wait.edge < here.0 {
+                    *here = (wait.edge, *edge);
+                }
+            }
+        }
+        let first = first.into_iter();
+        first.map(|(from, (_, edge))| (from, edge)).collect()
     }
 
     /// The subject changed.

@@ -15,6 +15,7 @@ use super::tally::ByLevel;
 use super::{Ledger, Sym};
 use crate::object::Resource;
 use crate::risk::{Assessment, Reaches};
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -114,7 +115,8 @@ impl Ledger {
 
     /// What cannot be looked at in parts: the fixpoint, and numbers of all rows.
     fn unlike_whole(&self) -> usize {
-        let (effective, _) = graph::fixpoint(self);
+        let members = |to, source| Cow::Owned(self.members(to, source));
+        let (effective, _) = graph::fixpoint(self, &members);
         let subjects = self.subjects.iter();
         let unlike = subjects.filter(|(id, row)| effective[*id as usize].priority != row.effective);
         let miscounted = Resource::ALL

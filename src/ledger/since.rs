@@ -621,8 +621,8 @@ fn by_ways(
                 let at = known.unwrap_or_else(|| {
                     listed.push(Vec::new());
                     let at = listed.len() - 1;
-                    for member in ledger.members(to, row.key) {
-                        member_of.entry(member).or_default().push(at);
+                    for member in ledger.live.members(ledger, to, row.key).iter() {
+                        member_of.entry(*member).or_default().push(at);
                     }
                     if !own_nodes {
                         list_of.insert(to, at);

@@ -223,13 +223,16 @@ impl Assessment {
         let admin = catalogue
             .find("wildcard-admin")
             .filter(|id| catalogue.rule(*id).is_shipped());
+        let mut admin_at: BTreeMap<&Scope, Priority> = BTreeMap::new();
+        for f in self.findings.iter().filter(|f| Some(f.rule) == admin) {
+            let here = admin_at.entry(&f.scope).or_default();
+            *here = (*here).max(f.priority);
+        }
         // what weighs more than it does is not hidden behind it: rules can be given other priorities
         let behind_admin = move |f: &Finding| {
-            self.findings.iter().any(|a| {
-                Some(a.rule) == admin
-                    && (a.scope == f.scope || a.scope == Scope::Cluster)
-                    && a.priority >= f.priority
-            })
+            let around = [&f.scope, &Scope::Cluster].into_iter();
+            let mut around = around.filter_map(|scope| admin_at.get(scope));
+            around.any(|priority| *priority >= f.priority)
         };
         self.findings.iter().filter(move |f| {
             Some(f.rule) == admin || !catalogue.implied_by_admin(f.rule) || !behind_admin(f)

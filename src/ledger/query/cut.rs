@@ -57,8 +57,9 @@ struct Search<'a> {
     id: RowId,
     /// Entries of the subject itself, which are tried first.
     own: HashSet<Entry>,
-    /// Those of them each of which is enough alone, when they are [`MANY`], by their names.
-    alone: Vec<Entry>,
+    /// Those of them each of which is enough alone, when they are [`MANY`], by their names; and the proof by
+    /// it while nothing is gone, which stands for as long as nothing of it is.
+    alone: Vec<(Entry, Vec<Entry>)>,
     /// Sets that were tried without success.
     tried: HashSet<BTreeSet<Entry>>,
     /// Entries that some proof takes.
@@ -69,8 +70,13 @@ struct Search<'a> {
 
 impl Search<'_> {
     fn proof(&mut self, removed: &BTreeSet<Entry>) -> Option<Vec<Entry>> {
-        let mut alone = self.alone.iter().filter(|e| !removed.contains(*e));
-        let by_one = alone.find_map(|e| self.less.proof_by(self.id, *e, removed));
+        let mut alone = self.alone.iter().filter(|(e, _)| !removed.contains(e));
+        let by_one = alone.find_map(|(e, proof)| {
+            if proof.iter().all(|e| !removed.contains(e)) {
+                return Some(proof.clone());
+            }
+            self.less.proof_by(self.id, *e, removed)
+        });
         let whole = || self.less.with(removed.clone()).proof(self.id);
         let proof = by_one.or_else(whole)?;
         self.candidates.extend(proof.iter().copied());
@@ -81,13 +87,14 @@ impl Search<'_> {
     /// such set is enough.
     fn of_its_own(&mut self, forced: &BTreeSet<Entry>) -> Option<BTreeSet<Entry>> {
         // none of these can stay where only its own entries are taken
-        let mut set: BTreeSet<Entry> = self.alone.iter().copied().collect();
+        let mut set: BTreeSet<Entry> = self.alone.iter().map(|(e, _)| *e).collect();
         set.extend(forced);
         while let Some(proof) = self.proof(&set) {
             set.insert(*proof.iter().find(|e| self.own.contains(*e))?);
         }
         for entry in self.less.in_order(&set) {
-            if set.len() == 1 || forced.contains(&entry) || self.alone.contains(&entry) {
+            let alone = || self.alone.iter().any(|(e, _)| *e == entry);
+            if set.len() == 1 || forced.contains(&entry) || alone() {
                 continue;
             }
             let mut rest = set.clone();
@@ -172,11 +179,12 @@ impl Ledger {
             BTreeSet::new()
         };
         let own = self.entries_of(row.key);
-        let mut alone = match own.len() {
+        let nothing_gone = BTreeSet::new();
+        let proof_by = |e: &Entry| Some((*e, less.proof_by(id, *e, &nothing_gone)?));
+        let alone = match own.len() {
             ..=MANY => Vec::new(),
-            _ => own.clone(),
+            _ => own.iter().filter_map(proof_by).collect(),
         };
-        alone.retain(|e| less.proof_by(id, *e, &BTreeSet::new()).is_some());
         let mut search = Search {
             id,
             own: own.into_iter().collect(),

@@ -1,8 +1,9 @@
 //! One subject, with everything that makes it what it is.
 
-use super::super::rows::{EdgeRow, SubjectKey, ToKey};
+use super::super::rows::{EdgeRow, SubjectKey};
 use super::super::table::{Map, RowId};
-use super::super::{Ledger, Proposal, graph};
+use super::super::{Ledger, Proposal};
+use super::case::Case;
 use super::proof::{Less, Part};
 use super::{Asked, FindingView, Grant, SubjectView};
 use crate::object::{Origin, PolicyRule, Subject};
@@ -99,20 +100,21 @@ impl Ledger {
         let asked = Asked::default();
         let key = self.key_of(subject)?;
         let id = self.subjects.find(key)?;
-        let view = self.subject_view(key, &asked)?;
+        let case = self.case(key);
+        let view = self.view_of(&case, &asked)?;
         let steps = self.steps(id);
         let end = steps.last().map(|(_, _, to)| *to);
         let less = Less::nothing(self, &asked, view.priority);
         Some(Explanation {
-            proposal: self.proposal(subject),
-            findings: self.explained_findings(key, Priority::Low),
+            proposal: self.proposal_in(&case),
+            findings: self.explained_findings(&case, Priority::Low),
             path: steps
                 .iter()
                 .filter_map(|step| self.explained_step(step, &less))
                 .collect(),
             end: end
                 .and_then(|id| self.subjects.get(id))
-                .map(|row| self.explained_findings(row.key, row.own))
+                .map(|row| self.explained_findings(&self.case(row.key), row.own))
                 .unwrap_or_default(),
             reached_by: self.reached_by(id),
             view,
@@ -120,29 +122,28 @@ impl Ledger {
     }
 
     /// The findings of a subject from a priority on, worst first.
-    fn explained_findings(&self, key: SubjectKey, least: Priority) -> Vec<ExplainedFinding> {
-        let subject = self.subject(key);
-        let bindings = self.bindings_of(&subject, key);
-        let (judged, _) = self.judgement_with(&subject, &bindings, true);
-        let answers = self.answers(&subject, &bindings, &judged);
+    fn explained_findings(&self, case: &Case<'_>, least: Priority) -> Vec<ExplainedFinding> {
+        let judged = &case.judged;
+        let told = judged.folded(self.catalogue()).map(std::ptr::from_ref);
+        let told: HashSet<*const Finding> = told.collect();
         let mut compiled = Compiled::default();
         let mut out: Vec<(&Finding, ExplainedFinding)> = judged
             .findings
             .iter()
             .filter(|f| f.priority >= least)
             .map(|f| {
-                let finding = self.finding_view(f, &subject, &bindings, &answers);
+                let (finding, rests_on) = case.finding(f);
                 let rule = self.catalogue().rule(f.rule);
-                let mut by: Vec<Evidence> = self
-                    .rests_on(f, &bindings)
-                    .into_iter()
-                    .filter_map(|b| self.evidence(b, key, self.rules_behind(b, f, &mut compiled)))
+                let behind = rests_on.into_iter();
+                let mut by: Vec<Evidence> = behind
+                    .filter_map(|b| {
+                        let rules = self.rules_behind(b, f, &mut compiled);
+                        self.evidence(b, case.key, rules)
+                    })
                     .collect();
                 by.sort_by(|a, b| a.grant.cmp(&b.grant));
                 let explained = ExplainedFinding {
-                    implied: !judged
-                        .folded(self.catalogue())
-                        .any(|told| std::ptr::eq(told, f)),
+                    implied: !told.contains(&std::ptr::from_ref(f)),
                     finding,
                     title: rule.title.clone(),
                     attack: rule.attack.clone(),
@@ -254,40 +255,16 @@ impl Ledger {
 
     /// Who has an edge that leads to the subject.
     fn reached_by(&self, id: RowId) -> Vec<ReachedBy> {
-        let mut out = Vec::new();
-        let Some(target) = self.subjects.get(id) else {
-            return out;
-        };
-        let mut sets = HashSet::new();
-        graph::keys_of(
-            target.key,
-            target.exists,
-            |(namespace, account)| self.lends_token(namespace, account),
-            |set| {
-                sets.insert(set);
-            },
-        );
-        // those that many lead to are listed once
-        let mut listed: Map<ToKey, bool> = Map::default();
-        for (_, row) in self.subjects.iter().filter(|(from, _)| *from != id) {
-            let mut listed = |to: ToKey| {
-                let contains = || self.members(to, row.key).contains(&id);
-                match to {
-                    ToKey::OwnNodeTokens(_) => contains(),
-                    to => *listed.entry(to).or_insert_with(contains),
-                }
-            };
-            let leads = |edge: &&EdgeRow| {
-                sets.contains(&edge.to) || (graph::members_are_listed(edge.to) && listed(edge.to))
-            };
-            if let Some(edge) = row.edges.iter().find(leads) {
-                out.push(ReachedBy {
-                    subject: self.subject(row.key),
+        let leading = self.live.leading_to(self, id).into_iter();
+        let mut out: Vec<ReachedBy> = leading
+            .filter_map(|(from, edge)| {
+                Some(ReachedBy {
+                    subject: self.subject(self.subjects.get(from)?.key),
                     edge: self.catalogue().rule(edge.rule).id.clone(),
                     scope: self.names.text(edge.scope).to_string(),
-                });
-            }
-        }
+                })
+            })
+            .collect();
         out.sort();
         out
     }

@@ -3,6 +3,7 @@
 
 mod browse;
 mod can_i;
+mod case;
 mod cut;
 mod explain;
 mod paths;
@@ -16,6 +17,7 @@ pub use browse::{
     SubjectLine, WorkloadLine,
 };
 pub use can_i::{Allowed, Attributes, Question, Verdict};
+pub(super) use case::Case;
 pub use cut::{Cut, CutEntry};
 pub use explain::{Evidence, ExplainedFinding, ExplainedStep, Explanation, ReachedBy};
 pub use pods::{PodView, SecretView, TokenSource, TokenView};
@@ -24,7 +26,8 @@ pub use subjects::{FindingView, Grant, PathStep, SubjectView, Views};
 
 use super::rows::{SubjectKey, ToKey};
 use super::table::{Map, RowId};
-use proof::{Entry, Power};
+use crate::risk::Priority;
+use proof::{Entry, Part, Power};
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -37,4 +40,6 @@ struct Asked {
     entries: RefCell<Map<SubjectKey, Vec<Entry>>>,
     /// What a subject has by one entry, where it has many.
     powers: RefCell<Map<(SubjectKey, Entry), Power<'static>>>,
+    /// The entries that a subject's part takes for a priority, with all of its entries there.
+    needed: RefCell<Map<(RowId, Part, Priority), Vec<Entry>>>,
 }

@@ -73,7 +73,7 @@ impl Ledger {
                 .find(SubjectKey::Group(n))
                 .into_iter()
                 .collect(),
-            listed => self.members(listed, source),
+            listed => self.live.members(self, listed, source).into_owned(),
         }
     }
 }

@@ -11,7 +11,7 @@ use super::super::settle;
 use super::super::table::{Map, RowId};
 use super::Asked;
 use crate::object::PolicyRule;
-use crate::rbac::{MASTERS, implicit_groups};
+use crate::rbac::{MASTERS, Members, implicit_groups, members_of};
 use crate::risk::{Assessment, Priority, Reaches};
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet, VecDeque};
@@ -25,7 +25,7 @@ pub(super) const MANY: usize = 32;
 pub(super) type Entry = (RowId, SubjectKey);
 
 /// What a subject gives to a proof.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Part {
     /// Its own findings.
     Own,
@@ -275,8 +275,11 @@ impl<'a> Less<'a> {
                 || match named {
                     SubjectKey::Group(group) => {
                         let group = self.ledger.names.text(*group);
-                        let has = implicit_groups(&self.ledger.subject(key));
-                        has.iter().any(|g| **g == *group)
+                        // asked of thousands, and nobody has most groups in that way
+                        members_of(group) != Members::None
+                            && implicit_groups(&self.ledger.subject(key))
+                                .iter()
+                                .any(|g| **g == *group)
                     }
                     _ => false,
                 }
@@ -328,6 +331,14 @@ impl<'a> Less<'a> {
         power
     }
 
+    /// What the subject has by one entry; kept where it has many.
+    fn power_alone(&self, key: SubjectKey, entry: Entry, many: bool) -> Power<'static> {
+        if many {
+            return self.power_by(key, entry);
+        }
+        self.power_of(key, &[entry])
+    }
+
     /// What the subject has by these entries alone.
     fn power_of(&self, key: SubjectKey, entries: &[Entry]) -> Power<'static> {
         let subject = self.ledger.subject(key);
@@ -369,6 +380,21 @@ impl<'a> Less<'a> {
         if let Some((_, only)) = self.only.as_ref().filter(|(only, _)| *only == id) {
             return only.clone();
         }
+        // of whoever nothing is gone this is asked for every set that is tried
+        let whole = !self.touches(key);
+        let asked = (id, part, self.priority);
+        if whole && let Some(known) = self.asked.needed.borrow().get(&asked) {
+            return known.clone();
+        }
+        let needed = self.needed_anew(key, part);
+        if whole {
+            let mut known = self.asked.needed.borrow_mut();
+            known.insert(asked, needed.clone());
+        }
+        needed
+    }
+
+    fn needed_anew(&self, key: SubjectKey, part: Part) -> Vec<Entry> {
         let mut entries = self.asked.entries(self.ledger, key);
         entries.retain(|e| !self.removed.contains(e));
         let granting: Vec<Entry> = entries
@@ -390,7 +416,9 @@ impl<'a> Less<'a> {
                 entries = here;
             }
         }
-        if let Some(one) = entries.iter().find(|e| self.gives(key, &[**e], part)) {
+        let many = entries.len() > MANY;
+        let alone = |e: &&Entry| self.has(&self.power_alone(key, **e, many), key, part);
+        if let Some(one) = entries.iter().find(alone) {
             return vec![*one];
         }
         let mut at = entries.len();
@@ -448,10 +476,10 @@ impl<'a> Less<'a> {
 
     /// Entries of the subject each of which is enough for the priority by its findings alone.
     pub(super) fn enough_alone(&self, key: SubjectKey) -> BTreeSet<Entry> {
-        let entries = self.ledger.entries_of(key).into_iter();
-        entries
-            .filter(|e| self.gives(key, &[*e], Part::Own))
-            .collect()
+        let mut entries = self.asked.entries(self.ledger, key);
+        let many = entries.len() > MANY;
+        entries.retain(|e| self.power_alone(key, *e, many).own >= self.priority);
+        entries.into_iter().collect()
     }
 }
 

@@ -1,14 +1,12 @@
 //! Subjects: who they are, what they hold and by which bindings.
 
 use super::super::Ledger;
-use super::super::accepted::Answers;
-use super::super::names::Sym;
 use super::super::rows::SubjectKey;
 use super::super::table::RowId;
+use super::case::Case;
 use super::{Asked, Cut};
 use crate::object::Subject;
-use crate::rbac::{Names, Reach, implicit_groups};
-use crate::risk::{Finding, Priority, Special, Status};
+use crate::risk::{Priority, Status};
 
 /// A binding and the role it refers to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -132,27 +130,23 @@ impl Ledger {
     }
 
     pub(super) fn subject_view(&self, key: SubjectKey, asked: &Asked) -> Option<SubjectView> {
-        let id = self.subjects.find(key)?;
+        self.view_of(&self.case(key), asked)
+    }
+
+    pub(super) fn view_of(&self, case: &Case<'_>, asked: &Asked) -> Option<SubjectView> {
+        let id = self.subjects.find(case.key)?;
         let row = self.subjects.get(id)?;
-        let subject = self.subject(key);
-        let bindings = self.bindings_of(&subject, key);
-        let (judged, _) = self.judgement_with(&subject, &bindings, true);
-        let answers = self.answers(&subject, &bindings, &judged);
-        let findings = judged
-            .findings
-            .iter()
-            .map(|f| self.finding_view(f, &subject, &bindings, &answers))
-            .collect();
+        let findings = case.judged.findings.iter().map(|f| case.finding(f).0);
         Some(SubjectView {
             exists: row.exists,
             own: row.own,
             priority: row.effective,
             status: row.status,
             since: (row.since > 0).then_some(i64::from(row.since)),
-            findings,
+            findings: findings.collect(),
             path: self.path(id),
             cut: self.cut(id, asked),
-            subject,
+            subject: case.subject.clone(),
         })
     }
 
@@ -165,119 +159,5 @@ impl Ledger {
             cluster_role: row.cluster_role,
             role: self.names.text(row.role).to_string(),
         })
-    }
-
-    pub(super) fn finding_view(
-        &self,
-        finding: &Finding,
-        subject: &Subject,
-        bindings: &[(RowId, bool)],
-        answers: &Answers,
-    ) -> FindingView {
-        let rests_on = self.rests_on(finding, bindings);
-        let builtin = !rests_on.is_empty()
-            && rests_on.iter().all(|b| {
-                self.listed_pair(*b, subject)
-                    .is_some_and(|recorded| finding.priority <= recorded)
-                    || implicit_groups(subject).into_iter().any(|g| {
-                        self.listed_pair(*b, &Subject::Group { name: g })
-                            .is_some_and(|recorded| finding.priority <= recorded)
-                    })
-            });
-        let covered = self
-            .key_of(subject)
-            .and_then(|k| self.subjects.find(k))
-            .and_then(|id| self.subjects.get(id))
-            .and_then(|r| r.covered)
-            .is_some_and(|up_to| finding.priority <= up_to);
-        let mut grants: Vec<Grant> = rests_on.iter().filter_map(|b| self.grant(*b)).collect();
-        grants.sort();
-        let catalogue = &self.policy.catalogue;
-        let accepted = answers.accept(catalogue, finding.rule, finding.scope.as_str());
-        FindingView {
-            rule: catalogue.rule(finding.rule).id.clone(),
-            scope: finding.scope.as_str().to_owned(),
-            priority: finding.priority,
-            status: if builtin || covered {
-                Status::Builtin
-            } else if accepted >= finding.priority {
-                Status::Accepted
-            } else {
-                Status::Open
-            },
-            grants,
-        }
-    }
-
-    /// The bindings that a finding rests on.
-    pub(super) fn rests_on(&self, finding: &Finding, bindings: &[(RowId, bool)]) -> Vec<RowId> {
-        if !finding.bindings.is_empty() {
-            return finding
-                .bindings
-                .iter()
-                .filter_map(|i| bindings.get(*i))
-                .map(|b| b.0)
-                .collect();
-        }
-        let Some(witness) = &finding.witness else {
-            return Vec::new();
-        };
-        let special = self.policy.catalogue.rule(finding.rule).special;
-        // these join pieces of several scopes
-        let anywhere = matches!(
-            special,
-            Some(
-                Special::VolumeHostPath
-                    | Special::ImpersonateGroups
-                    | Special::ImpersonateConstrained
-            )
-        );
-        let constrained = special == Some(Special::ImpersonateConstrained);
-        let vocabulary = &self.policy.catalogue.vocabulary;
-        let scope = self.names.get(finding.scope.as_str());
-        let mut reaches: Vec<(RowId, Reach, bool)> = Vec::new();
-        for (binding, _) in bindings {
-            let (namespace, _) = self.bindings.key(*binding);
-            let here = namespace == Sym::EMPTY || Some(namespace) == scope;
-            if !here && !anywhere {
-                continue;
-            }
-            let Some(role) = self.role_of(*binding).and_then(|id| self.roles.get(id)) else {
-                continue;
-            };
-            let cut = |reach: &Reach| match namespace {
-                Sym::EMPTY => reach.clone(),
-                ns => vocabulary.through_role_binding(reach, self.names.text(ns)),
-            };
-            let on = constrained
-                && here
-                && role
-                    .reaches
-                    .on
-                    .as_ref()
-                    .is_some_and(|on| on.iter().any(|r| !cut(r).is_empty()));
-            reaches.push((*binding, cut(&role.reaches.plain), on));
-        }
-        let unlimited: Vec<bool> = vocabulary
-            .ids()
-            .map(|perm| {
-                witness.contains(perm.index())
-                    && reaches.iter().any(|(_, r, _)| r.names(perm).all())
-            })
-            .collect();
-        reaches
-            .iter()
-            .filter(|(_, reach, on)| {
-                *on || vocabulary.ids().any(|perm| {
-                    witness.contains(perm.index())
-                        && match reach.names(perm) {
-                            Names::All => true,
-                            Names::Some(_) => !unlimited[perm.index()],
-                            Names::None => false,
-                        }
-                })
-            })
-            .map(|(b, ..)| *b)
-            .collect()
     }
 }
