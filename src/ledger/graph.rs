@@ -5,9 +5,8 @@
 //! set and level. "Every account of namespace N" is one set, so the work is linear in subjects and
 //! edges. Values only rise within a run, so cycles end.
 //!
-//! [`super::live`] keeps the same values up to date change by change. This is what it is held against
-//! (tests, self-check), and what paths are read from: among equal ways the order of names decides here,
-//! not the order of events.
+//! [`super::live`] keeps the same values up to date change by change, and the ways to them. This is what it
+//! is held against (tests, self-check). Among equal ways the order of names decides, not that of events.
 
 use super::Ledger;
 use super::names::Sym;
@@ -15,7 +14,6 @@ use super::rows::{SubjectKey, SubjectRow, ToKey};
 use super::subjects::place_of;
 use super::table::{Map, RowId};
 use crate::risk::Priority;
-use std::borrow::Cow;
 
 /// The outcome for one subject.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,18 +39,15 @@ struct Set {
     level: Priority,
 }
 
-/// Who is in a set that no key of a subject leads to, where an edge of this subject leads to it.
-pub(crate) type Members<'a> = dyn Fn(ToKey, SubjectKey) -> Cow<'a, [RowId]> + 'a;
-
 /// The fixpoint over the ledger as it stands. The second value counts steps, for tests of its growth.
-pub(crate) fn fixpoint(ledger: &Ledger, members: &Members<'_>) -> (Vec<Effective>, u64) {
+pub(crate) fn fixpoint(ledger: &Ledger) -> (Vec<Effective>, u64) {
     let subjects = &ledger.subjects;
     let mut work = 0;
     let mut sets: Map<ToKey, Set> = Map::default();
     // sets that no key of a subject leads to: their members are listed
     let mut listed: Vec<Set> = Vec::new();
     let mut member_of: Map<RowId, Vec<usize>> = Map::default();
-    let mut list_of: Map<ToKey, usize> = Map::default();
+    let mut list_of: Map<(ToKey, Option<RowId>), usize> = Map::default();
     let mut out = vec![Effective::default(); subjects.bound()];
     let mut queues: [Vec<RowId>; 5] = Default::default();
     // who has findings or edges, in an order that does not depend on when they were seen: paths are
@@ -88,17 +83,16 @@ pub(crate) fn fixpoint(ledger: &Ledger, members: &Members<'_>) -> (Vec<Effective
                     continue;
                 }
                 let own_nodes = matches!(to, ToKey::OwnNodeTokens(_));
-                let known = (!own_nodes).then(|| list_of.get(&to).copied()).flatten();
+                let list = (to, own_nodes.then_some(id));
+                let known = list_of.get(&list).copied();
                 let at = known.unwrap_or_else(|| {
                     listed.push(Set::default());
                     let at = listed.len() - 1;
-                    for member in members(to, row.key).iter() {
+                    for member in ledger.members(to, row.key) {
                         work += 1;
-                        member_of.entry(*member).or_default().push(at);
+                        member_of.entry(member).or_default().push(at);
                     }
-                    if !own_nodes {
-                        list_of.insert(to, at);
-                    }
+                    list_of.insert(list, at);
                     at
                 });
                 listed[at].waiting.push(waiting);
@@ -230,10 +224,6 @@ mod tests {
         last: Option<Object>,
     }
 
-    fn from_scratch(ledger: &Ledger) -> (Vec<Effective>, u64) {
-        fixpoint(ledger, &|to, source| Cow::Owned(ledger.members(to, source)))
-    }
-
     impl Graph {
         fn new() -> Graph {
             let settings = Settings::new(World::Cluster, NEWEST);
@@ -290,7 +280,7 @@ mod tests {
         /// Settles; the number of steps the fixpoint takes, and of subjects at `critical`.
         fn work(&mut self) -> (u64, usize) {
             self.ledger.settle();
-            let (effective, work) = from_scratch(&self.ledger);
+            let (effective, work) = fixpoint(&self.ledger);
             let critical = |e: &&Effective| e.priority == Priority::Critical;
             (work, effective.iter().filter(critical).count())
         }
@@ -461,7 +451,7 @@ mod tests {
             let live = g.ledger.live.steps - before;
             let critical = |(_, row): &(RowId, &SubjectRow)| row.effective == Priority::Critical;
             let risen = g.ledger.subjects.iter().filter(critical).count();
-            let (effective, work) = from_scratch(&g.ledger);
+            let (effective, work) = fixpoint(&g.ledger);
             let critical = effective
                 .iter()
                 .filter(|e| e.priority == Priority::Critical)

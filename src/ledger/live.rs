@@ -6,8 +6,12 @@
 //! raised again by what their edges reach, and what rises spreads. So work follows what depends on the
 //! change, and a cycle that has lost its support falls. [`super::graph`] says the same from scratch.
 
+mod ways;
+
+pub(crate) use ways::InOrder;
+
 use super::Ledger;
-use super::graph::{self, Effective, keys_of, members_are_listed};
+use super::graph::{Effective, keys_of, members_are_listed};
 use super::names::Sym;
 use super::rows::{EdgeRow, SubjectKey, SubjectRow, ToKey};
 use super::table::{Map, RowId};
@@ -97,16 +101,6 @@ fn sets_of(subject: RowId, edge: &EdgeRow) -> impl Iterator<Item = SetKey> {
 }
 
 impl Live {
-    /// The fixpoint from scratch: which of several supports a path shows does not depend on the order in
-    /// which things were seen, so that replicas and restarts show the same. Kept until anything moves that
-    /// it looks at: a subject's own priority, its edges, the sets it belongs to.
-    pub(crate) fn ways(&self, ledger: &Ledger) -> &[Effective] {
-        self.ways.get_or_init(|| {
-            let members = |to, source| self.members(ledger, to, source);
-            Arc::new(graph::fixpoint(ledger, &members).0)
-        })
-    }
-
     /// Members of a set that no key of a subject leads to. Where an edge waits for it they were listed when
     /// they changed last; to look again takes all pods of a node.
     pub(crate) fn members(

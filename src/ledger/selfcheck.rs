@@ -15,7 +15,6 @@ use super::tally::ByLevel;
 use super::{Ledger, Sym};
 use crate::object::Resource;
 use crate::risk::{Assessment, Reaches};
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -115,10 +114,15 @@ impl Ledger {
 
     /// What cannot be looked at in parts: the fixpoint, and numbers of all rows.
     fn unlike_whole(&self) -> usize {
-        let members = |to, source| Cow::Owned(self.members(to, source));
-        let (effective, _) = graph::fixpoint(self, &members);
+        let (effective, _) = graph::fixpoint(self);
         let subjects = self.subjects.iter();
-        let unlike = subjects.filter(|(id, row)| effective[*id as usize].priority != row.effective);
+        let ways = self.live.ways(self);
+        let unlike = subjects.filter(|(id, row)| {
+            // whoever came since the ways were worked out has none
+            let way = ways.get(*id as usize).copied().unwrap_or_default();
+            let effective = effective[*id as usize];
+            effective.priority != row.effective || effective != way
+        });
         let miscounted = Resource::ALL
             .into_iter()
             .filter(|r| self.without_history[*r as usize] != self.lacking_history(*r));

@@ -1,9 +1,11 @@
 //! The subjects: who there is, what each holds, and its judgement.
 
+use super::live::InOrder;
 use super::names::Sym;
 use super::piece::Chunks;
 use super::rows::{SubjectKey, SubjectRow};
 use super::table::{Map, RowId};
+use std::sync::{Arc, OnceLock};
 
 /// Subjects by key and by namespace.
 #[derive(Clone, Debug, Default)]
@@ -12,6 +14,8 @@ pub(crate) struct Subjects {
     free: Vec<RowId>,
     index: Map<SubjectKey, RowId>,
     by_namespace: Map<Sym, Vec<RowId>>,
+    /// Kept while nobody comes or goes.
+    order: OnceLock<Arc<InOrder>>,
 }
 
 /// The namespace a subject is counted in.
@@ -52,6 +56,7 @@ impl Subjects {
         if let Some(id) = self.find(key) {
             return (id, false);
         }
+        self.order.take();
         let row = Some(SubjectRow::new(key));
         let id = match self.free.pop() {
             Some(id) => {
@@ -75,6 +80,7 @@ impl Subjects {
         let Some(row) = self.rows.get_mut(id as usize).and_then(Option::take) else {
             return;
         };
+        self.order.take();
         self.index.remove(&row.key);
         self.free.push(id);
         let namespace = namespace_of(row.key);
@@ -105,6 +111,11 @@ impl Subjects {
             .into_iter()
             .flatten()
             .filter_map(|id| self.get(*id).map(|r| (*id, r)))
+    }
+
+    /// The order of all subjects, sorted anew by `sort` where somebody came or went.
+    pub(crate) fn in_order(&self, sort: impl FnOnce(&Subjects) -> InOrder) -> Arc<InOrder> {
+        self.order.get_or_init(|| Arc::new(sort(self))).clone()
     }
 
     /// Namespaces that have subjects, in no order.
