@@ -3,9 +3,11 @@
 //! [`TABLE`] is the one source of names, types, labels and helps (contract §6); docs, alerts and
 //! dashboards are checked against it.
 
+pub mod judgement;
+
 use super::negotiate::open_metrics_to_text;
 use super::process::ProcessCollector;
-use crate::ledger::{ByLevel, FaultReason, Judged, NamespaceBlock, Snapshot};
+use crate::ledger::{ByLevel, FaultReason, Snapshot};
 use crate::risk::{Priority, Status};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
@@ -485,329 +487,6 @@ const SUBJECT_KINDS: [&str; 3] = ["Group", "ServiceAccount", "User"];
 const ROLE_KINDS: [&str; 2] = ["Role", "ClusterRole"];
 const BINDING_KINDS: [&str; 2] = ["RoleBinding", "ClusterRoleBinding"];
 
-/// Fills one family of the judgement.
-type Write = fn(&Snapshot, &mut Series<'_, '_>) -> Result;
-
-/// A family of the judgement: what its series are, and what they are made of. Text that was written of one
-/// snapshot is that of another one too where `same` says so.
-struct Part {
-    family: &'static Family,
-    write: Write,
-    same: fn(&Moved<'_>) -> bool,
-}
-
-fn each(s: &Snapshot, mut fill: impl FnMut(&str, &NamespaceBlock) -> Result) -> Result {
-    let mut namespaces = s.judged.namespaces.iter();
-    namespaces.try_for_each(|(name, block)| fill(name, block))
-}
-
-/// What moved between two judgements.
-struct Moved<'a> {
-    before: &'a Judged,
-    now: &'a Judged,
-    /// The same namespaces are counted.
-    aligned: bool,
-    /// Their blocks that are not the same one.
-    blocks: Vec<(&'a NamespaceBlock, &'a NamespaceBlock)>,
-}
-
-impl<'a> Moved<'a> {
-    fn between(before: &'a Judged, now: &'a Judged) -> Moved<'a> {
-        let (old, new) = (&before.namespaces, &now.namespaces);
-        let aligned =
-            old.len() == new.len() && old.iter().zip(new.iter()).all(|((a, _), (b, _))| a == b);
-        let blocks = old.iter().zip(new.iter()).map(|((_, a), (_, b))| (a, b));
-        let blocks = blocks.filter(|(a, b)| !Arc::ptr_eq(a, b));
-        Moved {
-            before,
-            now,
-            aligned,
-            blocks: blocks.map(|(a, b)| (&**a, &**b)).collect(),
-        }
-    }
-
-    /// This is the same in all namespaces.
-    fn blocks<T: PartialEq>(&self, of: fn(&NamespaceBlock) -> &T) -> bool {
-        self.aligned && self.blocks.iter().all(|(a, b)| of(a) == of(b))
-    }
-
-    /// This is the same.
-    fn lists<T: PartialEq>(&self, of: fn(&'a Judged) -> T) -> bool {
-        of(self.before) == of(self.now)
-    }
-}
-
-/// Users and groups have no namespace, accounts have one.
-fn kind_can_be_in(kind: usize, namespace: &str) -> bool {
-    (kind == 1) != namespace.is_empty()
-}
-
-/// The families that a judgement without pods has nothing to say of.
-const OF_PODS: [&Family; 8] = [
-    &PODS,
-    &HOT_PODS,
-    &HOT_WORKLOADS,
-    &AUTOMOUNT_PODS,
-    &NEEDLESS_TOKEN_PODS,
-    &NODE_ESCAPE_PODS,
-    &SECRET_PODS,
-    &IDLE_ACCOUNTS,
-];
-
-/// The judgement, in the order of the output.
-const PARTS: &[Part] = &[
-    Part {
-        family: &SUBJECTS,
-        write: |snapshot, s| {
-            each(snapshot, |ns, b| {
-                for (kind, name) in SUBJECT_KINDS.iter().enumerate() {
-                    if b.subjects[kind] > 0 || kind_can_be_in(kind, ns) {
-                        s.put(&[ns, name], u64::from(b.subjects[kind]))?;
-                    }
-                }
-                Ok(())
-            })
-        },
-        same: |moved| moved.blocks(|b| &b.subjects),
-    },
-    Part {
-        family: &RISKY_SUBJECTS,
-        write: |snapshot, s| {
-            each(snapshot, |ns, b| {
-                for (kind, name) in SUBJECT_KINDS.iter().enumerate() {
-                    let zero = zero(kind_can_be_in(kind, ns));
-                    s.levels(&[ns, name], &b.risky_subjects[kind], zero, false)?;
-                }
-                Ok(())
-            })
-        },
-        same: |moved| moved.blocks(|b| &b.risky_subjects),
-    },
-    Part {
-        family: &SINCE,
-        write: |snapshot, s| {
-            snapshot.judged.subjects().iter().try_for_each(|(ns, d)| {
-                let kind = SUBJECT_KINDS[d.kind];
-                let values = [ns, kind, &*d.name, d.priority.as_str(), d.status.as_str()];
-                s.put(&values, u64::from(d.since))
-            })
-        },
-        same: |moved| moved.lists(Judged::subjects),
-    },
-    Part {
-        family: &PODS,
-        write: |snapshot, s| each(snapshot, |ns, b| s.put(&[ns], u64::from(b.pods))),
-        same: |moved| moved.blocks(|b| &b.pods),
-    },
-    Part {
-        family: &HOT_PODS,
-        write: |snapshot, s| {
-            each(snapshot, |ns, b| {
-                s.levels(&[ns], &b.hot_pods, Zero::Open, false)
-            })
-        },
-        same: |moved| moved.blocks(|b| &b.hot_pods),
-    },
-    Part {
-        family: &HOT_WORKLOADS,
-        write: |snapshot, s| {
-            snapshot.judged.workloads().iter().try_for_each(|(ns, d)| {
-                let (priority, status) = (d.priority.as_str(), d.status.as_str());
-                let values = [&**ns, &*d.kind, &*d.name, &*d.account, priority, status];
-                s.put(&values, u64::from(d.pods))
-            })
-        },
-        same: |moved| moved.lists(Judged::workloads),
-    },
-    Part {
-        family: &AUTOMOUNT_PODS,
-        write: |snapshot, s| {
-            each(snapshot, |ns, b| {
-                for p in Priority::ALL {
-                    s.put(&[ns, p.as_str()], u64::from(b.automount_pods[p as usize]))?;
-                }
-                Ok(())
-            })
-        },
-        same: |moved| moved.blocks(|b| &b.automount_pods),
-    },
-    Part {
-        family: &NEEDLESS_TOKEN_PODS,
-        write: |snapshot, s| {
-            each(snapshot, |ns, b| {
-                s.put(&[ns], u64::from(b.needless_token_pods))
-            })
-        },
-        same: |moved| moved.blocks(|b| &b.needless_token_pods),
-    },
-    Part {
-        family: &NODE_ESCAPE_PODS,
-        write: |snapshot, s| {
-            each(snapshot, |ns, b| {
-                s.levels(&[ns], &b.node_escape_pods, zero(ns.is_empty()), true)
-            })
-        },
-        same: |moved| moved.blocks(|b| &b.node_escape_pods),
-    },
-    Part {
-        family: &SECRET_PODS,
-        write: |snapshot, s| {
-            each(snapshot, |ns, b| {
-                for (i, source) in ["volume", "env"].into_iter().enumerate() {
-                    if b.secret_pods[i] > 0 {
-                        s.put(&[ns, source], u64::from(b.secret_pods[i]))?;
-                    }
-                }
-                Ok(())
-            })
-        },
-        same: |moved| moved.blocks(|b| &b.secret_pods),
-    },
-    Part {
-        family: &IDLE_ACCOUNTS,
-        write: |snapshot, s| {
-            each(snapshot, |ns, b| {
-                s.levels(&[ns], &b.idle_accounts, zero(ns.is_empty()), false)
-            })
-        },
-        same: |moved| moved.blocks(|b| &b.idle_accounts),
-    },
-    Part {
-        family: &WILDCARD_RULES,
-        write: |snapshot, s| {
-            each(snapshot, |ns, b| {
-                for (kind, name) in ROLE_KINDS.iter().enumerate() {
-                    let zero = zero((kind == 1) == ns.is_empty());
-                    s.levels(&[ns, name], &b.wildcard_rules[kind], zero, true)?;
-                }
-                Ok(())
-            })
-        },
-        same: |moved| moved.blocks(|b| &b.wildcard_rules),
-    },
-    Part {
-        family: &RISKY_ROLES,
-        write: |snapshot, s| {
-            each(snapshot, |ns, b| {
-                for (kind, name) in ROLE_KINDS.iter().enumerate() {
-                    for (bound, word) in ["false", "true"].into_iter().enumerate() {
-                        for p in Priority::RISKY {
-                            for status in Status::ALL {
-                                let n = b.roles[kind][bound][p as usize][status as usize];
-                                let known = ns.is_empty() && kind == 1 && status == Status::Open;
-                                if n > 0 || known {
-                                    let values = [ns, name, p.as_str(), word, status.as_str()];
-                                    s.put(&values, u64::from(n))?;
-                                }
-                            }
-                        }
-                    }
-                }
-                Ok(())
-            })
-        },
-        same: |moved| moved.blocks(|b| &b.roles),
-    },
-    Part {
-        family: &RISKY_BINDINGS,
-        write: |snapshot, s| {
-            each(snapshot, |ns, b| {
-                for (kind, name) in BINDING_KINDS.iter().enumerate() {
-                    let zero = zero(ns.is_empty() && kind == 1);
-                    s.levels(&[ns, name], &b.bindings[kind], zero, false)?;
-                }
-                Ok(())
-            })
-        },
-        same: |moved| moved.blocks(|b| &b.bindings),
-    },
-    Part {
-        family: &DANGLING_BINDINGS,
-        write: |snapshot, s| {
-            each(snapshot, |ns, b| {
-                for (kind, name) in BINDING_KINDS.iter().enumerate() {
-                    let reasons = ["role-missing", "serviceaccount-missing"];
-                    for (i, reason) in reasons.into_iter().enumerate() {
-                        let n = b.dangling[kind][i];
-                        if n > 0 || (ns.is_empty() && kind == 1) {
-                            s.put(&[ns, name, reason], u64::from(n))?;
-                        }
-                    }
-                }
-                Ok(())
-            })
-        },
-        same: |moved| moved.blocks(|b| &b.dangling),
-    },
-    Part {
-        family: &RULE_SUBJECTS,
-        write: |snapshot, s| {
-            snapshot.judged.rules.iter().try_for_each(|r| {
-                let values = [r.rule.as_str(), r.priority.as_str(), r.status.as_str()];
-                s.put(&values, u64::from(r.subjects))
-            })
-        },
-        same: |moved| moved.lists(|j| &j.rules),
-    },
-    Part {
-        family: &ACCEPTED_EXPIRY,
-        write: |snapshot, s| {
-            let accepted = snapshot.judged.accepted.iter();
-            accepted
-                .map(|a| (a, u64::try_from(a.expires)))
-                .try_for_each(|(a, at)| {
-                    s.put(&[a.id.as_str(), a.owner.as_str()], at.unwrap_or_default())
-                })
-        },
-        same: |moved| moved.lists(|j| &j.accepted),
-    },
-    Part {
-        family: &ESCALATIONS,
-        write: |snapshot, s| {
-            let seen = &snapshot.judged.escalations;
-            for p in Priority::RISKY {
-                if !seen.iter().any(|(ns, q, _)| ns.is_empty() && *q == p) {
-                    s.put(&["", p.as_str()], 0)?;
-                }
-            }
-            seen.iter()
-                .try_for_each(|(ns, p, n)| s.put(&[ns, p.as_str()], *n))
-        },
-        same: |moved| moved.lists(|j| &j.escalations),
-    },
-    Part {
-        family: &DETAIL_DROPPED,
-        write: |snapshot, s| {
-            let families = [SINCE.name, HOT_WORKLOADS.name];
-            families
-                .into_iter()
-                .zip(snapshot.judged.dropped())
-                .try_for_each(|(f, n)| s.put(&[f], n))
-        },
-        same: |moved| moved.lists(Judged::dropped),
-    },
-];
-
-/// One family of the judgement: its text is kept until what it is made of moves.
-#[derive(Debug)]
-struct JudgementCollector {
-    snapshot: Arc<Snapshot>,
-    part: usize,
-}
-
-impl Collector for JudgementCollector {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result {
-        let part = &PARTS[self.part];
-        let left_out = self.snapshot.without_pods && OF_PODS.contains(&part.family);
-        if left_out {
-            return Ok(());
-        }
-        family(&mut encoder, part.family, |s| {
-            (part.write)(&self.snapshot, s)
-        })
-    }
-}
-
 /// A number of a watch.
 type OfWatch = fn(&crate::ledger::WatchState) -> u64;
 
@@ -885,39 +564,12 @@ impl Collector for HealthCollector {
 
 // === text
 
-fn encode_to(to: &mut impl fmt::Write, collector: Box<dyn Collector>) {
+fn encode(collector: Box<dyn Collector>) -> String {
     let mut registry = Registry::default();
     registry.register_collector(collector);
-    // a family that fails would spoil the whole exposition; no writer that is given here does
-    encode_registry(to, &registry).expect("memory takes every write");
-}
-
-fn encode(collector: Box<dyn Collector>) -> String {
     let mut text = String::new();
-    encode_to(&mut text, collector);
-    text
-}
-
-/// Number of the parts that the judgement is written in, a family each.
-pub const JUDGEMENT: usize = PARTS.len();
-
-/// Writes one part of the judgement, a family, as OpenMetrics without the end marker. The writer must take
-/// every write.
-pub fn judgement_part(snapshot: &Arc<Snapshot>, part: usize, to: &mut impl fmt::Write) {
-    let snapshot = snapshot.clone();
-    encode_to(to, Box::new(JudgementCollector { snapshot, part }));
-}
-
-/// Which parts of the judgement read the same in both.
-pub fn unchanged_parts(before: &Judged, now: &Judged) -> [bool; JUDGEMENT] {
-    let moved = Moved::between(before, now);
-    std::array::from_fn(|part| (PARTS[part].same)(&moved))
-}
-
-/// The judgement as OpenMetrics, without the end marker.
-fn judgement(snapshot: &Arc<Snapshot>) -> String {
-    let mut text = String::new();
-    (0..JUDGEMENT).for_each(|part| judgement_part(snapshot, part, &mut text));
+    // writing to a String cannot fail; a family that could would spoil the whole exposition
+    encode_registry(&mut text, &registry).expect("a String takes every write");
     text
 }
 
@@ -929,7 +581,7 @@ pub fn once(snapshot: &Arc<Snapshot>, about: &Arc<About>, work: &Arc<Work>) -> S
         about: about.clone(),
         work: work.clone(),
     };
-    open_metrics_to_text(&(judgement(snapshot) + &encode(Box::new(own))))
+    open_metrics_to_text(&(judgement::whole(snapshot) + &encode(Box::new(own))))
 }
 
 /// The exporter's own families and `process_*` as OpenMetrics, without the end marker.
@@ -969,7 +621,8 @@ mod tests {
             }),
             ..Snapshot::default()
         });
-        let text = judgement(&snapshot) + &health(&snapshot, &Arc::default(), &Arc::default());
+        let text =
+            judgement::whole(&snapshot) + &health(&snapshot, &Arc::default(), &Arc::default());
         for family in TABLE {
             let name = match family.kind {
                 Kind::Gauge | Kind::Histogram => family.name,

@@ -284,12 +284,6 @@ impl Write for Packer {
 /// in them are escaped, and help texts stand behind `# HELP name `.
 pub fn open_metrics_to_text(open_metrics: &str) -> String {
     let mut text = String::with_capacity(open_metrics.len() + 64);
-    pieces_of_text(open_metrics, &mut |piece| text.push_str(piece));
-    text
-}
-
-/// The same piece by piece, for whoever need not hold all of it: a family may have megabytes.
-pub(super) fn pieces_of_text(open_metrics: &str, put: &mut dyn FnMut(&str)) {
     let mut lines = open_metrics.split_inclusive('\n').peekable();
     while let Some(line) = lines.next() {
         if let Some(rest) = line.strip_prefix("# HELP ") {
@@ -301,18 +295,19 @@ pub(super) fn pieces_of_text(open_metrics: &str, put: &mut dyn FnMut(&str)) {
                 (Some((name, help)), Some(counter)) if name == counter => {
                     ["# HELP ", name, "_total ", help]
                         .into_iter()
-                        .for_each(&mut *put);
+                        .for_each(|piece| text.push_str(piece));
                 }
-                _ => put(line),
+                _ => text.push_str(line),
             }
         } else if let Some(name) = counter(line) {
             ["# TYPE ", name, "_total counter\n"]
                 .into_iter()
-                .for_each(&mut *put);
+                .for_each(|piece| text.push_str(piece));
         } else if !line.starts_with("# UNIT ") && line.trim_end() != "# EOF" {
-            put(line);
+            text.push_str(line);
         }
     }
+    text
 }
 
 /// The family that a `# TYPE … counter` line heads.

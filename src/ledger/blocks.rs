@@ -10,7 +10,8 @@ use std::sync::Arc;
 /// Namespaces on a shelf, at most.
 const SHELF: usize = 64;
 
-type Shelf = Vec<(Arc<str>, Arc<NamespaceBlock>)>;
+/// Some namespaces that follow each other, at least one.
+pub type Shelf = Vec<(Arc<str>, Arc<NamespaceBlock>)>;
 
 /// Blocks by namespace, in the order of the names: `""` first. A clone is one moment of them, and cheap.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +25,11 @@ impl Blocks {
     pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<NamespaceBlock>)> {
         let all = self.0.iter().flat_map(|shelf| shelf.iter());
         all.map(|(name, block)| (name, block))
+    }
+
+    /// The shelves, in the order of the names. One on which nothing has moved is the one that it was.
+    pub fn shelves(&self) -> &[Arc<Shelf>] {
+        &self.0
     }
 
     /// How many namespaces.

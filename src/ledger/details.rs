@@ -10,14 +10,10 @@ pub type Detailed<T> = (Arc<str>, T);
 /// Details of all namespaces, gathered when they are first asked for: of the batches between two scrapes all but
 /// one are never. A clone gathers for both.
 #[derive(Clone, Debug)]
-pub struct Details<T>(Arc<OnceLock<Gathered<T>>>);
-
-#[derive(Debug)]
-struct Gathered<T> {
+pub struct Details<T>(
     /// In the order of the namespaces.
-    kept: Vec<Detailed<T>>,
-    dropped: u64,
-}
+    Arc<OnceLock<Vec<Detailed<T>>>>,
+);
 
 impl<T> Default for Details<T> {
     fn default() -> Details<T> {
@@ -35,16 +31,15 @@ impl<T> PartialEq for Details<T> {
 impl<T> Eq for Details<T> {}
 
 impl<T: Clone> Details<T> {
-    /// Those of these namespaces that come first by a key, at most `limit`, in the order of the namespaces; and
-    /// how many there are beyond.
+    /// Those of these namespaces that come first by a key, at most `limit`, in the order of the namespaces.
     pub(super) fn of<K: Ord>(
         &self,
         namespaces: &Blocks,
         limit: usize,
         of: impl Fn(&NamespaceBlock) -> &[T],
         key: impl Fn(&T) -> K,
-    ) -> (&[Detailed<T>], u64) {
-        let Gathered { kept, dropped } = self.0.get_or_init(|| {
+    ) -> &[Detailed<T>] {
+        self.0.get_or_init(|| {
             let all = namespaces.iter();
             let all = all.flat_map(|(ns, block)| of(block).iter().map(move |detail| (ns, detail)));
             let mut kept: Vec<(usize, (&Arc<str>, &T))> = all.enumerate().collect();
@@ -54,13 +49,8 @@ impl<T: Clone> Details<T> {
                 kept.truncate(limit);
                 kept.sort_unstable_by_key(|(at, _)| *at);
             }
-            let dropped = (there - kept.len()) as u64;
-            let kept = kept.into_iter().map(|(_, (ns, d))| (ns.clone(), d.clone()));
-            Gathered {
-                kept: kept.collect(),
-                dropped,
-            }
-        });
-        (kept, *dropped)
+            let kept = kept.into_iter();
+            kept.map(|(_, (ns, d))| (ns.clone(), d.clone())).collect()
+        })
     }
 }

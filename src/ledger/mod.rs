@@ -37,7 +37,7 @@ mod tally;
 mod watch;
 
 pub use accepted::{Proposal, Unmatched};
-pub use blocks::Blocks;
+pub use blocks::{Blocks, Shelf};
 pub use change::{Change, FaultReason, ObjectRef, Problem, Severity, WatchEvent};
 pub use details::{Detailed, Details};
 pub use policy::Policy;

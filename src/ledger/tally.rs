@@ -130,27 +130,12 @@ pub struct Judged {
 }
 
 impl Judged {
-    /// Subjects in detail with their namespaces, in the order of the namespaces, within the limit.
-    pub fn subjects(&self) -> &[Detailed<SubjectDetail>] {
-        self.gathered_subjects().0
-    }
-
-    /// Workloads in detail, the same.
-    pub fn workloads(&self) -> &[Detailed<WorkloadDetail>] {
-        self.gathered_workloads().0
-    }
-
-    /// How many subjects and workloads were left out for the limit.
-    pub fn dropped(&self) -> [u64; 2] {
-        [self.gathered_subjects().1, self.gathered_workloads().1]
-    }
-
     // kept first: higher priority, open before accepted before builtin, newer or larger
 
-    fn gathered_subjects(&self) -> (&[Detailed<SubjectDetail>], u64) {
+    /// Subjects in detail with their namespaces, in the order of the namespaces, within the limit.
+    pub fn subjects(&self) -> &[Detailed<SubjectDetail>] {
         let first = |d: &SubjectDetail| (Reverse(d.priority), d.status as u8, Reverse(d.since));
-        let details = &self.subject_details;
-        details.of(
+        self.subject_details.of(
             &self.namespaces,
             self.detail_limit,
             |block| &block.subject_details,
@@ -158,15 +143,23 @@ impl Judged {
         )
     }
 
-    fn gathered_workloads(&self) -> (&[Detailed<WorkloadDetail>], u64) {
+    /// Workloads in detail, the same.
+    pub fn workloads(&self) -> &[Detailed<WorkloadDetail>] {
         let first = |d: &WorkloadDetail| (Reverse(d.priority), d.status as u8, Reverse(d.pods));
-        let details = &self.workload_details;
-        details.of(
+        self.workload_details.of(
             &self.namespaces,
             self.detail_limit,
             |block| &block.workload_details,
             first,
         )
+    }
+
+    /// How many subjects and workloads were left out for the limit.
+    pub fn dropped(&self) -> [u64; 2] {
+        let blocks = || self.namespaces.iter().map(|(_, block)| block);
+        let subjects: usize = blocks().map(|b| b.subject_details.len()).sum();
+        let workloads: usize = blocks().map(|b| b.workload_details.len()).sum();
+        [subjects, workloads].map(|there| there.saturating_sub(self.detail_limit) as u64)
     }
 }
 
