@@ -30,7 +30,7 @@ struct Waiting {
     edge: u32,
     cap: Priority,
     /// Half of an edge that takes two: 0 for where it leads, 1 for the identity it needs beside.
-    half: Option<usize>,
+    half: Option<u8>,
 }
 
 #[derive(Debug, Default)]
@@ -46,7 +46,7 @@ pub(crate) fn fixpoint(ledger: &Ledger) -> (Vec<Effective>, u64) {
     let mut sets: Map<ToKey, Set> = Map::default();
     // sets that no key of a subject leads to: their members are listed
     let mut listed: Vec<Set> = Vec::new();
-    let mut member_of: Map<RowId, Vec<usize>> = Map::default();
+    let mut member_of: Map<RowId, Vec<u32>> = Map::default();
     let mut list_of: Map<(ToKey, Option<RowId>), usize> = Map::default();
     let mut out = vec![Effective::default(); subjects.bound()];
     let mut queues: [Vec<RowId>; 5] = Default::default();
@@ -70,7 +70,7 @@ pub(crate) fn fixpoint(ledger: &Ledger) -> (Vec<Effective>, u64) {
             queues[row.own as usize].push(id);
         }
         for (i, edge) in row.edges.iter().enumerate() {
-            for (half, to) in [Some(edge.to), edge.gate].into_iter().flatten().enumerate() {
+            for (half, to) in (0..).zip([Some(edge.to), edge.gate].into_iter().flatten()) {
                 work += 1;
                 let waiting = Waiting {
                     subject: id,
@@ -90,7 +90,7 @@ pub(crate) fn fixpoint(ledger: &Ledger) -> (Vec<Effective>, u64) {
                     let at = listed.len() - 1;
                     for member in ledger.members(to, row.key) {
                         work += 1;
-                        member_of.entry(member).or_default().push(at);
+                        member_of.entry(member).or_default().push(at as u32);
                     }
                     list_of.insert(list, at);
                     at
@@ -100,7 +100,7 @@ pub(crate) fn fixpoint(ledger: &Ledger) -> (Vec<Effective>, u64) {
         }
     }
     // the half of a two-part edge that is there already, and who is reached
-    let mut halves: Map<(RowId, u32), (usize, RowId)> = Map::default();
+    let mut halves: Map<(RowId, u32), (u8, RowId)> = Map::default();
     let pod_sets = sets.keys().any(|k| matches!(k, ToKey::PodTokens(_)));
     let lends = |(namespace, account)| pod_sets && ledger.lends_token(namespace, account);
     for level in (Priority::Low as usize..=Priority::Critical as usize).rev() {
@@ -156,7 +156,7 @@ pub(crate) fn fixpoint(ledger: &Ledger) -> (Vec<Effective>, u64) {
                 });
             }
             for at in member_of.get(&id).into_iter().flatten() {
-                rise(&mut listed[*at]);
+                rise(&mut listed[*at as usize]);
             }
         }
     }

@@ -87,7 +87,7 @@ impl Names {
             len: number(text.len()),
         };
         if self.texts.capacity() - self.texts.len() < text.len() {
-            self.texts.reserve_exact(text.len() + self.texts.len() / 8);
+            self.texts.reserve_exact(text.len() + self.texts.len() / 16);
         }
         self.texts.push_str(text);
         let at = match self.free.pop() {

@@ -167,7 +167,7 @@ pub struct Edge {
     pub cap: Priority,
     /// It takes this identity too, and raises no further than that one: what may be done as somebody
     /// is worth what that somebody may do.
-    pub gate: Option<To>,
+    pub gate: Option<Box<To>>,
 }
 
 impl Edge {
@@ -294,8 +294,8 @@ impl Assessment {
 /// What holds at one scope.
 pub(super) struct View {
     pub(super) scope: Scope,
-    pub(super) plain: Reach,
-    pub(super) on: Option<Box<[Reach; 4]>>,
+    pub(super) plain: Arc<Reach>,
+    pub(super) on: Option<Arc<[Reach; 4]>>,
 }
 
 impl View {
@@ -324,7 +324,7 @@ impl View {
         plain.merge(&nothing);
         Some(View {
             scope: self.scope.clone(),
-            plain,
+            plain: Arc::new(plain),
             on: None,
         })
     }
@@ -350,11 +350,11 @@ pub(super) fn views(catalogue: &Catalogue, held: &[Held<'_>]) -> Vec<View> {
     };
     let effect = |scope: Scope, literal: &(Reach, Option<Box<[Reach; 4]>>)| View {
         scope,
-        plain: vocabulary.in_effect(&literal.0),
+        plain: Arc::new(vocabulary.in_effect(&literal.0)),
         on: literal
             .1
             .as_ref()
-            .map(|on| Box::new(std::array::from_fn(|i| vocabulary.in_effect(&on[i])))),
+            .map(|on| Arc::new(std::array::from_fn(|i| vocabulary.in_effect(&on[i])))),
     };
     let mut cluster = (vocabulary.nothing(), None);
     let mut namespaces: BTreeMap<&Arc<str>, Vec<&Reaches>> = BTreeMap::new();
@@ -374,7 +374,16 @@ pub(super) fn views(catalogue: &Catalogue, held: &[Held<'_>]) -> Vec<View> {
         for role in roles {
             merge(&mut sum, role, Some(ns));
         }
-        out.push(effect(Scope::Namespace(ns.clone()), &sum));
+        let mut view = effect(Scope::Namespace(ns.clone()), &sum);
+        // whoever holds all of it everywhere may have hundreds of bindings that add nothing
+        let everywhere = &out[0];
+        if view.plain == everywhere.plain {
+            view.plain = everywhere.plain.clone();
+        }
+        if view.on == everywhere.on {
+            view.on.clone_from(&everywhere.on);
+        }
+        out.push(view);
     }
     out
 }
@@ -561,6 +570,8 @@ pub fn assess(
     let views = views(catalogue, held);
     let mut hits = Vec::new();
     let mut edges = Vec::new();
+    let mut tidied = 0;
+    let mut everywhere = BTreeMap::new();
     let cluster = &views[0];
     for view in &views {
         let from = hits.len();
@@ -570,6 +581,18 @@ pub fn assess(
         );
         for hit in &hits[from..] {
             special::edges_of(catalogue, hit, view, cluster, &mut edges);
+        }
+        tidy(&mut edges, &mut tidied);
+        // of thousands in hundreds of namespaces most are no news to whoever has them everywhere
+        match view.scope {
+            Scope::Cluster => everywhere = at_cluster(catalogue, &hits),
+            Scope::Namespace(_) => {
+                let mut at = 0;
+                hits.retain(|hit| {
+                    at += 1;
+                    at <= from || !covered(catalogue, hit, everywhere.get(&hit.rule))
+                });
+            }
         }
     }
     special::across_scopes(catalogue, subject, held, &views, &mut hits, &mut edges);
@@ -622,6 +645,42 @@ pub fn joined(
     )
 }
 
+/// Takes out edges that are there twice, once they are twice as many as when that was done last: several rules
+/// lead to the same identities, in each of hundreds of namespaces.
+pub(super) fn tidy(edges: &mut Vec<Edge>, tidied: &mut usize) {
+    if edges.len() > 2 * *tidied + 1024 {
+        edges.sort_unstable();
+        edges.dedup();
+        *tidied = edges.len();
+    }
+}
+
+/// The priority of a hit, no higher than its rule ever is there; `None` where it is nothing.
+fn below_ceiling(catalogue: &Catalogue, hit: &Hit) -> Option<Priority> {
+    match &catalogue.rule(hit.rule).ceiling {
+        Some(most) => Some(hit.priority.min(level(catalogue, most, &hit.scope)?)),
+        None => Some(hit.priority),
+    }
+}
+
+/// The priority of each rule that holds everywhere.
+fn at_cluster(catalogue: &Catalogue, hits: &[Hit]) -> BTreeMap<RuleId, Priority> {
+    let mut out: BTreeMap<RuleId, Priority> = BTreeMap::new();
+    for hit in hits {
+        if let Some(priority) = below_ceiling(catalogue, hit) {
+            let most = out.entry(hit.rule).or_default();
+            *most = (*most).max(priority);
+        }
+    }
+    out
+}
+
+/// A hit in a namespace says no more than the same rule everywhere.
+fn covered(catalogue: &Catalogue, hit: &Hit, everywhere: Option<&Priority>) -> bool {
+    let here = below_ceiling(catalogue, hit);
+    here.is_none() || everywhere.copied() >= here
+}
+
 fn finish(
     catalogue: &Catalogue,
     mut hits: Vec<Hit>,
@@ -644,17 +703,15 @@ fn finish(
         same
     });
     let mut findings: Vec<Finding> = Vec::new();
-    let mut at_cluster: Option<(RuleId, Priority)> = None;
+    let mut everywhere: Option<(RuleId, Priority)> = None;
     for mut hit in hits {
-        if let Some(most) = &catalogue.rule(hit.rule).ceiling {
-            match level(catalogue, most, &hit.scope) {
-                Some(most) => hit.priority = hit.priority.min(most),
-                None => continue,
-            }
-        }
+        let Some(priority) = below_ceiling(catalogue, &hit) else {
+            continue;
+        };
+        hit.priority = priority;
         if hit.scope == Scope::Cluster {
-            at_cluster = Some((hit.rule, hit.priority));
-        } else if at_cluster.is_some_and(|(rule, p)| rule == hit.rule && p >= hit.priority) {
+            everywhere = Some((hit.rule, hit.priority));
+        } else if everywhere.is_some_and(|(rule, p)| rule == hit.rule && p >= hit.priority) {
             continue;
         }
         let witness = explain.then(|| {
@@ -673,7 +730,8 @@ fn finish(
             bindings,
         });
     }
-    edges.sort();
+    edges.sort_unstable();
     edges.dedup();
+    edges.shrink_to_fit();
     Assessment { findings, edges }
 }

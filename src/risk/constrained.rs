@@ -2,7 +2,7 @@
 //! what may be done with it. Each half is useless without the other; what counts is what the second
 //! half would be worth as a grant of its own.
 
-use super::assess::{Context, Edge, Hit, Outcome, Scope, To, View, plain_hits};
+use super::assess::{Context, Edge, Hit, Outcome, Scope, To, View, plain_hits, tidy};
 use super::catalogue::{Catalogue, Levels, RuleId, Special};
 use super::priority::Priority;
 use super::special::{self, Union};
@@ -108,6 +108,8 @@ impl Run<'_> {
             special::edges_of(self.catalogue, hit, &through, &through, &mut edges);
         }
         edges.iter_mut().for_each(|e| e.rule = self.rule);
+        edges.sort_unstable();
+        edges.dedup();
         Some((priority, edges))
     }
 
@@ -130,7 +132,9 @@ impl Run<'_> {
         }
         // four and more groups are asked for with the name `*`
         let unlimited = users.all || groups.has("*");
+        let mut tidied = edges.len();
         for view in views {
+            tidy(edges, &mut tidied);
             let Some((worth, reached)) = self.worth(view, Mode::UserInfo) else {
                 continue;
             };
@@ -178,8 +182,10 @@ impl Run<'_> {
         if !any {
             return;
         }
+        let mut tidied = edges.len();
         // the identity may lie in one namespace and what is done with it in another
         for view in views {
+            tidy(edges, &mut tidied);
             let Some((worth, reached)) = self.worth(view, Mode::ServiceAccount) else {
                 continue;
             };
@@ -266,7 +272,7 @@ impl Run<'_> {
     fn gated<'a>(reached: &'a [Edge], as_one: &'a [To]) -> impl Iterator<Item = Edge> + 'a {
         as_one.iter().flat_map(|gate| {
             reached.iter().map(|edge| Edge {
-                gate: Some(gate.clone()),
+                gate: Some(Box::new(gate.clone())),
                 ..edge.clone()
             })
         })

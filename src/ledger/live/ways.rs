@@ -19,7 +19,7 @@ struct Waiting {
     place: u32,
     edge: u32,
     /// Half of an edge that takes two: 0 for where it leads, 1 for the identity it needs beside.
-    half: usize,
+    half: u8,
 }
 
 impl Live {
@@ -46,7 +46,7 @@ impl Live {
         }
         let mut levels: Map<SetKey, Priority> = Map::default();
         // the half of a two-part edge that is there already, and who is reached
-        let mut halves: Map<(RowId, u32), (usize, RowId)> = Map::default();
+        let mut halves: Map<(RowId, u32), (u8, RowId)> = Map::default();
         for level in (Priority::Low as usize..=Priority::Critical as usize).rev() {
             let priority = Priority::ALL[level];
             let mut next = 0;
@@ -148,7 +148,7 @@ impl Live {
 }
 
 /// The halves with which an edge waits for a set; 0 where it takes but one.
-fn halves_in(edge: &EdgeRow, to: ToKey) -> impl Iterator<Item = usize> {
+fn halves_in(edge: &EdgeRow, to: ToKey) -> impl Iterator<Item = u8> {
     let first = (edge.to == to).then_some(0);
     let second = (edge.gate == Some(to)).then_some(1);
     first.into_iter().chain(second)
