@@ -325,6 +325,9 @@ impl Ledger {
 
     /// Its acceptances answer for all that the role of a binding gives there (contract §4).
     pub(super) fn accepted_for(&self, key: SubjectKey, binding: RowId, priority: Priority) -> bool {
+        if self.accepted.by_subject.is_empty() {
+            return false;
+        }
         let row = self.subjects.find(key).and_then(|id| self.subjects.get(id));
         let Some(answered) = row.and_then(|r| r.answered.as_deref()) else {
             return false;

@@ -319,11 +319,15 @@ impl Live {
                 .and_then(|id| ledger.subjects.get(id))
                 .map(|r| r.key);
             let source = source.unwrap_or(SubjectKey::User(Sym::EMPTY));
-            if let (Some(id), ToKey::OwnNodeTokens(_)) = (key.source, key.to) {
-                self.own_nodes
-                    .insert(id, ledger.own_nodes(source).into_iter().collect());
-            }
-            let now = ledger.members(key.to, source);
+            let now = match (key.source, key.to) {
+                (Some(id), ToKey::OwnNodeTokens(scope)) => {
+                    let nodes = ledger.own_nodes(source);
+                    let now = ledger.tokens_on(scope, &nodes);
+                    self.own_nodes.insert(id, nodes.into_iter().collect());
+                    now
+                }
+                _ => ledger.members(key.to, source),
+            };
             let before = self.listed.insert(key, now.clone()).unwrap_or_default();
             if now != before {
                 self.ways.take();

@@ -14,7 +14,7 @@ use crate::rbac::{
 };
 use crate::risk::{
     Assessment, Context, Edge, Held, Pair, Priority, Reaches, RuleId, Scope, Status, To, assess,
-    builtin_pairs,
+    builtin_pairs, in_builtin_pairs,
 };
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -951,6 +951,10 @@ impl Ledger {
     /// The table's pair of a binding and a subject, with the recorded priority.
     pub(super) fn listed_pair(&self, binding: RowId, subject: &Subject) -> Option<Priority> {
         let row = self.bindings.get(binding)?;
+        // asked of every subject of every binding, and few refer to a role that is in the table
+        if !in_builtin_pairs(self.names.text(row.role)) {
+            return None;
+        }
         let pair = Pair {
             namespace: self.names.text(self.bindings.key(binding).0).to_string(),
             cluster_role: row.cluster_role,
@@ -1349,6 +1353,34 @@ impl Ledger {
         nodes
     }
 
+    /// Accounts whose tokens pods of the scope carry on these nodes.
+    pub(super) fn tokens_on(&self, scope: Sym, nodes: &[Sym]) -> Vec<RowId> {
+        // replicas carry the same
+        let mut seen: std::collections::HashSet<_, foldhash::fast::RandomState> =
+            Default::default();
+        let mut out: Vec<RowId> = Vec::new();
+        for node in nodes {
+            let pods = self.nodes.get(node).map(|n| n.pods.as_slice());
+            for id in pods.unwrap_or_default() {
+                let ns = self.pods.key(*id).0;
+                if scope != Sym::STAR && scope != ns {
+                    continue;
+                }
+                let Some(row) = self.pods.get(*id).filter(|row| row.live()) else {
+                    continue;
+                };
+                if seen.insert((ns, Arc::as_ptr(&row.shape))) {
+                    let accounts = self.tokens_of(ns, &row.shape).into_iter();
+                    let key = |name| SubjectKey::Account(ns, name);
+                    out.extend(accounts.filter_map(|name| self.subjects.find(key(name))));
+                }
+            }
+        }
+        out.sort_unstable();
+        out.dedup();
+        out
+    }
+
     /// Subjects in a set whose members do not follow from their keys. `source` is whose edge it is.
     pub(super) fn members(&self, to: ToKey, source: SubjectKey) -> Vec<RowId> {
         let within = |scope: Sym, namespace: Sym| scope == Sym::STAR || scope == namespace;
@@ -1389,21 +1421,7 @@ impl Ledger {
                 }
             }
             ToKey::OwnNodeTokens(scope) => {
-                // replicas carry the same
-                let mut seen: std::collections::HashSet<_, foldhash::fast::RandomState> =
-                    Default::default();
-                for node in self.own_nodes(source) {
-                    let pods = self.nodes.get(&node).map(|n| n.pods.as_slice());
-                    for id in pods.unwrap_or_default() {
-                        let ns = self.pods.key(*id).0;
-                        let Some(row) = self.pods.get(*id).filter(|_| within(scope, ns)) else {
-                            continue;
-                        };
-                        if row.live() && seen.insert((ns, Arc::as_ptr(&row.shape))) {
-                            pod_tokens(ns, row);
-                        }
-                    }
-                }
+                return self.tokens_on(scope, &self.own_nodes(source));
             }
             ToKey::SecretOwners(_)
             | ToKey::SecretOwnersOf(..)

@@ -4,7 +4,7 @@
 use super::priority::Priority;
 use crate::object::Subject;
 use serde::Deserialize;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::OnceLock;
 
 /// One (role, subject) pair in one place.
@@ -56,6 +56,13 @@ pub fn builtin_pairs() -> &'static HashMap<Pair, Priority> {
             })
             .collect()
     })
+}
+
+/// A role of this name is in some pair.
+pub fn in_builtin_pairs(role: &str) -> bool {
+    static ROLES: OnceLock<HashSet<&str>> = OnceLock::new();
+    let roles = ROLES.get_or_init(|| builtin_pairs().keys().map(|p| p.role.as_str()).collect());
+    roles.contains(role)
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ pub use acceptance::{Acceptance, AcceptedFinding};
 pub use assess::{
     Assessment, Context, Edge, Finding, Held, Holdings, Reaches, Scope, To, assess, joined,
 };
-pub use builtin::{Pair, builtin_pairs};
+pub use builtin::{Pair, builtin_pairs, in_builtin_pairs};
 pub use catalogue::{Atom, Catalogue, Levels, NameMode, Rule, RuleId, Special};
 pub use pods::{audience_accepted, secret_may_be_token_of};
 pub use priority::{Priority, Status};
