@@ -529,6 +529,24 @@ mod tests {
         }
     }
 
+    /// Whoever asks in the same moment gets the same bytes; with another snapshot, or later, others.
+    #[test]
+    fn a_crowd_gets_one_answer() {
+        let renderer = renderer();
+        let now = snapshot(1, world());
+        let ask = |of| renderer.metrics(of, Format::Text, true)[0].as_ptr();
+        let began = Instant::now();
+        let (first, second) = (ask(&now), ask(&now));
+        assert!(first == second || began.elapsed() >= MOMENT);
+        let next = snapshot(2, world());
+        assert_ne!(ask(&next), first, "its own families tell of the snapshot");
+        std::thread::sleep(MOMENT);
+        let before = renderer.metrics(&next, Format::Text, true);
+        std::thread::sleep(MOMENT);
+        let after = renderer.metrics(&next, Format::Text, true);
+        assert_ne!(before[0].as_ptr(), after[0].as_ptr(), "time has passed");
+    }
+
     /// The texts of stretches and families that are kept, by where they lie.
     fn kept(renderer: &Renderer) -> BTreeSet<*const u8> {
         let kept = renderer.kept.lock().expect("nobody else");

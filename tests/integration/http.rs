@@ -50,6 +50,15 @@ fn unpacked(packed: Bytes, length: usize) -> Reply {
     reply
 }
 
+/// An answer in parts, of which some are empty and some are more than the server buffers.
+fn parts() -> Reply {
+    let mut reply = Reply::text(200, "");
+    let lengths = [0, 100_000, 1, 0, 70_000, 0];
+    let part = |(n, length)| Bytes::from(vec![b'a' + n; length]);
+    reply.body = Content::Parts((0..).zip(lengths).map(part).collect());
+    reply
+}
+
 impl Sample {
     fn open(&self) {
         *self.gate.lock().unwrap() = true;
@@ -102,6 +111,7 @@ impl Site for Sample {
             ),
             "/unpacked" => unpacked(self.packed().clone(), LARGE),
             "/little" => unpacked(gzip(&[b'x'; 200_000]), 200_000),
+            "/parts" => parts(),
             "/empty" => Reply::text(200, ""),
             "/gzip" => Reply {
                 encoding: Some("gzip"),
@@ -341,6 +351,7 @@ async fn head_is_get_without_the_body() {
         "/empty",
         "/large",
         "/unpacked",
+        "/parts",
         "/nowhere",
     ] {
         let mut client = server.connect().await;
@@ -641,6 +652,11 @@ async fn a_response_not_taken_is_cut() {
     // What is unpacked on the way has an end too, after which the connection is at rest.
     client.send("GET /little HTTP/1.1\r\nhost: x\r\n\r\n").await;
     assert_eq!(client.answer().await.body, [b'x'; 200_000]);
+    client.send("GET /parts HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    let Content::Parts(parts) = parts().body else {
+        panic!("it is in parts");
+    };
+    assert!(client.answer().await.body == parts.concat());
     tokio::time::sleep(limit + Duration::from_millis(200)).await;
     assert!(client.is_open().await);
     client.send("GET /empty HTTP/1.1\r\nhost: x\r\n\r\n").await;
