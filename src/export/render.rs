@@ -8,8 +8,8 @@
 //! blocks of one gzip member: several members would be a gzip stream too (RFC 1952 §2.2), of which curl and
 //! others read the first alone, without a word.
 //!
-//! An answer is the parts themselves, not a copy of them: it costs a client, however slow, nothing but its own
-//! last part. And a thousand clients that ask in the same moment get the same answer, own families and all.
+//! An answer is the parts themselves, and a copy of the small ones alone: however slow a client, what is large is
+//! there once. And a thousand clients that ask in the same moment get the same answer, own families and all.
 
 use super::metrics::judgement::{self, JUDGEMENT};
 use super::metrics::{self, About, Work};

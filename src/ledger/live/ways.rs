@@ -2,7 +2,8 @@
 //!
 //! [`super::settle`] remembers one support of each raised subject, and which of several it is depends on the
 //! order of events. A path that people are shown must not. So the levels are spread once more over the same
-//! edges and sets, in an order that names decide: [`graph::fixpoint`] says the same without them.
+//! edges and sets, in an order that names decide: [`fixpoint`](crate::ledger::graph::fixpoint) says the same
+//! without them.
 
 use super::{Live, SetKey};
 use crate::ledger::Ledger;
