@@ -13,6 +13,7 @@ pub(crate) use ways::InOrder;
 use super::Ledger;
 use super::graph::{Effective, keys_of, members_are_listed};
 use super::names::Sym;
+use super::pod_name::PodName;
 use super::rows::{EdgeRow, SubjectKey, SubjectRow, ToKey};
 use super::table::{Map, RowId};
 use super::{Dirty, subjects};
@@ -69,7 +70,7 @@ pub(crate) struct Live {
 /// What changed of pods: names, nodes, accounts whose tokens they carry.
 #[derive(Clone, Debug, Default)]
 struct MovedPods {
-    names: Dirty<Sym>,
+    names: Dirty<PodName>,
     nodes: Dirty<Sym>,
     accounts: Dirty<(Sym, Sym)>,
     /// Whose a token is may have changed anywhere.
@@ -167,7 +168,7 @@ impl Live {
     }
 
     /// A pod came or went, on a node, with the tokens of these accounts.
-    pub(crate) fn pod_moved(&mut self, namespace: Sym, name: Sym, node: Sym, accounts: &[Sym]) {
+    pub(crate) fn pod_moved(&mut self, namespace: Sym, name: PodName, node: Sym, accounts: &[Sym]) {
         self.moved.names.insert(name);
         self.moved.nodes.insert(node);
         let accounts = accounts.iter().map(|a| (namespace, *a));
@@ -290,7 +291,10 @@ impl Live {
             | ToKey::Reaim(ns)
             | ToKey::ReaimOf(ns, _) => namespaces.contains(&ns),
             _ if moved.all => true,
-            ToKey::PodTokensOf(_, name) => moved.names.contains(&name),
+            ToKey::PodTokensOf(_, name) => {
+                let name = ledger.names.pod(ledger.names.text(name));
+                name.is_some_and(|name| moved.names.contains(&name))
+            }
             ToKey::NodeTokens(_, node) => moved.nodes.contains(&node),
             ToKey::OwnNodeTokens(_) => key.source.is_some_and(|id| {
                 let on = self.own_nodes.get(&id);

@@ -23,6 +23,7 @@ mod graph;
 mod live;
 mod names;
 mod piece;
+mod pod_name;
 mod policy;
 mod query;
 mod rows;
@@ -59,6 +60,7 @@ use crate::rbac::{MASTERS, OLDEST, PackedRules, ServerVersion, shipped_roles};
 use crate::risk::{Catalogue, Priority, To, audience_accepted, secret_may_be_token_of};
 use names::{Names, Sym};
 use piece::Piece;
+use pod_name::PodName;
 use rows::{
     AccountRow, AggregationRow, BindingRow, NamespaceRow, Oddities, PodRow, PodShape, RoleRow,
     SecretRow, SubjectKey, Times, TokenRow,
@@ -137,7 +139,7 @@ pub struct Ledger {
     bindings: Piece<Table<BindingRow>>,
     accounts: Piece<Table<AccountRow>>,
     namespaces: Piece<Table<NamespaceRow>>,
-    pods: Piece<Table<PodRow>>,
+    pods: Piece<Table<PodRow, PodName>>,
     subjects: Piece<Subjects>,
     /// Bindings by the role they refer to: kind ClusterRole, namespace, name.
     role_refs: Piece<Map<(bool, Sym, Sym), Vec<RowId>>>,
@@ -517,14 +519,18 @@ impl Ledger {
                 self.dirty.health = true;
             }
         }
-        let namespace = self.names.intern(&meta.namespace);
-        let name = self.names.intern(&meta.name);
         self.note_cause(resource);
+        let namespace = self.names.intern(&meta.namespace);
+        if let Object::Pod(pod) = &object {
+            let name = self.names.intern_pod(&meta.name);
+            return self.put_pod(namespace, name, pod);
+        }
+        let name = self.names.intern(&meta.name);
         match object {
             Object::Role(role) => self.put_role(namespace, name, role, false),
             Object::Binding(binding) => self.put_binding(namespace, name, &binding),
             Object::ServiceAccount(account) => self.put_account(namespace, name, &account),
-            Object::Pod(pod) => self.put_pod(namespace, name, &pod),
+            Object::Pod(_) => {}
             Object::Namespace(object) => {
                 let pod_security = object.pod_security.as_deref().map(|l| self.names.intern(l));
                 self.namespaces
@@ -543,13 +549,18 @@ impl Ledger {
         {
             self.dirty.health = true;
         }
-        let (Some(namespace), Some(name)) = (
-            self.names.get(&object.namespace),
-            self.names.get(&object.name),
-        ) else {
-            return;
+        if let Some((namespace, name)) = self.row_key(object) {
+            self.drop_row(object.resource, namespace, name);
+        }
+    }
+
+    /// Namespace and name of an object as numbers, if there may be a row of it.
+    fn row_key(&self, object: &ObjectRef) -> Option<(Sym, PodName)> {
+        let name = match object.resource {
+            Resource::Pods => self.names.pod(&object.name),
+            _ => self.names.get(&object.name).map(PodName::whole),
         };
-        self.drop_row(object.resource, namespace, name);
+        Some((self.names.get(&object.namespace)?, name?))
     }
 
     fn bad(&mut self, object: &ObjectRef, message: String) {
@@ -559,19 +570,17 @@ impl Ledger {
             .bad
             .insert(key, message);
         self.dirty.health = true;
-        let (Some(namespace), Some(name)) = (
-            self.names.get(&object.namespace),
-            self.names.get(&object.name),
-        ) else {
+        let Some((namespace, pod)) = self.row_key(object) else {
             return;
         };
+        let name = pod.stem();
         match object.resource {
             Resource::ClusterRoles | Resource::Roles => self.roles.touch(namespace, name),
             Resource::ClusterRoleBindings | Resource::RoleBindings => {
                 self.bindings.touch(namespace, name);
             }
             Resource::ServiceAccounts => self.accounts.touch(namespace, name),
-            Resource::Pods => self.pods.touch(namespace, name),
+            Resource::Pods => self.pods.touch(namespace, pod),
             Resource::Namespaces => self.namespaces.touch(namespace, name),
         }
     }
@@ -582,11 +591,16 @@ impl Ledger {
             Resource::ClusterRoles | Resource::Roles => self.roles.unnamed(part),
             Resource::ClusterRoleBindings | Resource::RoleBindings => self.bindings.unnamed(part),
             Resource::ServiceAccounts => self.accounts.unnamed(part),
-            Resource::Pods => self.pods.unnamed(part),
+            Resource::Pods => {
+                for (namespace, name) in self.pods.unnamed(part) {
+                    self.drop_row(resource, namespace, name);
+                }
+                return;
+            }
             Resource::Namespaces => self.namespaces.unnamed(part),
         };
         for (namespace, name) in gone {
-            self.drop_row(resource, namespace, name);
+            self.drop_row(resource, namespace, PodName::whole(name));
         }
     }
 
@@ -598,8 +612,9 @@ impl Ledger {
         }
     }
 
-    fn drop_row(&mut self, resource: Resource, namespace: Sym, name: Sym) {
+    fn drop_row(&mut self, resource: Resource, namespace: Sym, pod: PodName) {
         self.note_cause(resource);
+        let name = pod.stem();
         match resource {
             Resource::ClusterRoles | Resource::Roles => self.drop_role(namespace, name),
             Resource::ClusterRoleBindings | Resource::RoleBindings => {
@@ -610,8 +625,8 @@ impl Ledger {
             }
             Resource::ServiceAccounts => self.drop_account(namespace, name),
             Resource::Pods => {
-                if let Some((id, row)) = self.pods.remove(namespace, name) {
-                    self.unlink_pod(id, namespace, name, &row);
+                if let Some((id, row)) = self.pods.remove(namespace, pod) {
+                    self.unlink_pod(id, namespace, pod, &row);
                 }
             }
             Resource::Namespaces => {
@@ -1012,7 +1027,7 @@ impl Ledger {
 
     // === pods
 
-    fn put_pod(&mut self, namespace: Sym, name: Sym, pod: &Pod) {
+    fn put_pod(&mut self, namespace: Sym, name: PodName, pod: &Pod) {
         let syms = |names: &mut Names, list: &[String]| -> Box<[Sym]> {
             list.iter().map(|c| names.intern(c)).collect()
         };
@@ -1089,14 +1104,14 @@ impl Ledger {
     }
 
     /// Edges that look at single pods or nodes may lead elsewhere.
-    fn pod_moved(&mut self, namespace: Sym, name: Sym, row: &PodRow) {
+    fn pod_moved(&mut self, namespace: Sym, name: PodName, row: &PodRow) {
         if self.live.looks_at_pods() {
             let accounts = self.tokens_of(namespace, &row.shape);
             self.live.pod_moved(namespace, name, row.node, &accounts);
         }
     }
 
-    fn unlink_pod(&mut self, id: RowId, namespace: Sym, name: Sym, row: &PodRow) {
+    fn unlink_pod(&mut self, id: RowId, namespace: Sym, name: PodName, row: &PodRow) {
         self.pod_moved(namespace, name, row);
         self.replica(namespace, row, false);
         if let Some(node) = self.nodes.get_mut(&row.node) {
@@ -1301,7 +1316,7 @@ impl Ledger {
                 row.pod_security.into_iter().for_each(&mut *mark);
             }
             for (_, ns, name, row) in self.pods.iter() {
-                [ns, name, row.node].into_iter().for_each(&mut *mark);
+                [ns, name.stem(), row.node].into_iter().for_each(&mut *mark);
             }
             for shape in self.shapes.keys() {
                 mark(shape.account);

@@ -1,8 +1,8 @@
 //! Names as numbers. Rows hold a [`Sym`]; the text lives here once.
 //!
-//! Nine of ten names are those of pods: each costs its bytes in one long text, eight bytes for where they
-//! are and a slot of five in the index. An allocation of its own, in a map that holds the text again as its
-//! key, would cost three times as much.
+//! Each costs its bytes in one long text, eight bytes for where they are and a slot of five in the index. An
+//! allocation of its own, in a map that holds the text again as its key, would cost three times as much. Those of
+//! pods are nine of ten, and are kept as [stem and tail](super::pod_name).
 //!
 //! Namespaces, accounts and pods come and go for months, so names are collected: when the table has
 //! grown well past what was in use last time, the ledger marks what its rows still name and the rest

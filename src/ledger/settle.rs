@@ -1401,8 +1401,10 @@ impl Ledger {
                     Sym::STAR => self.pods.namespaces().collect(),
                     ns => vec![ns],
                 };
-                for ns in spaces {
-                    if let Some(row) = self.pods.find(ns, pod).and_then(|id| self.pods.get(id)) {
+                let name = self.names.pod(self.names.text(pod));
+                for (ns, name) in spaces.into_iter().zip(std::iter::repeat(name)) {
+                    let found = name.and_then(|name| self.pods.find(ns, name));
+                    if let Some(row) = found.and_then(|id| self.pods.get(id)) {
                         pod_tokens(ns, row);
                     }
                 }

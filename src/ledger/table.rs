@@ -6,7 +6,9 @@
 
 use super::names::Sym;
 use super::piece::{Chunks, Piece};
+use hashbrown::HashTable;
 use std::collections::HashMap;
+use std::hash::{BuildHasher, Hash};
 
 type Hasher = foldhash::fast::RandomState;
 pub(crate) type Map<K, V> = HashMap<K, V, Hasher>;
@@ -30,28 +32,32 @@ pub(crate) enum Part {
 }
 
 #[derive(Clone, Debug)]
-struct Slot<R> {
+struct Slot<R, N> {
     namespace: Sym,
-    name: Sym,
+    name: N,
     epoch: u32,
     row: R,
 }
 
+/// Rows of type `R`, whose names are kept as `N`.
 #[derive(Clone, Debug)]
-pub(crate) struct Table<R> {
-    slots: Chunks<Option<Slot<R>>>,
+pub(crate) struct Table<R, N = Sym> {
+    slots: Chunks<Option<Slot<R, N>>>,
     free: Vec<RowId>,
-    by_namespace: Map<Sym, Piece<Map<Sym, RowId>>>,
+    /// Rows by name; the name is in the row.
+    by_namespace: Map<Sym, Piece<HashTable<RowId>>>,
+    hasher: Hasher,
     epochs: [u32; 2],
     len: [usize; 2],
 }
 
-impl<R> Default for Table<R> {
+impl<R, N> Default for Table<R, N> {
     fn default() -> Self {
         Table {
             slots: Chunks::default(),
             free: Vec::new(),
             by_namespace: Map::default(),
+            hasher: Hasher::default(),
             epochs: [0; 2],
             len: [0; 2],
         }
@@ -62,9 +68,16 @@ fn part(namespace: Sym) -> usize {
     usize::from(namespace != Sym::EMPTY)
 }
 
-impl<R: Clone> Table<R> {
-    pub(crate) fn find(&self, namespace: Sym, name: Sym) -> Option<RowId> {
-        self.by_namespace.get(&namespace)?.get(&name).copied()
+impl<R: Clone, N: Copy + Hash + Eq> Table<R, N> {
+    fn slot(&self, id: RowId) -> &Slot<R, N> {
+        let slot = self.slots[id as usize].as_ref();
+        slot.expect("whoever has a number has a live row's")
+    }
+
+    pub(crate) fn find(&self, namespace: Sym, name: N) -> Option<RowId> {
+        let here = self.by_namespace.get(&namespace)?;
+        let hash = self.hasher.hash_one(name);
+        here.find(hash, |id| self.slot(*id).name == name).copied()
     }
 
     pub(crate) fn get(&self, id: RowId) -> Option<&R> {
@@ -79,15 +92,13 @@ impl<R: Clone> Table<R> {
     }
 
     /// Namespace and name of a row that exists.
-    pub(crate) fn key(&self, id: RowId) -> (Sym, Sym) {
-        let slot = self.slots[id as usize]
-            .as_ref()
-            .expect("the caller holds a live row");
+    pub(crate) fn key(&self, id: RowId) -> (Sym, N) {
+        let slot = self.slot(id);
         (slot.namespace, slot.name)
     }
 
     /// Puts a row, named in the running relist if there is one; returns its number and what it replaced.
-    pub(crate) fn put(&mut self, namespace: Sym, name: Sym, row: R) -> (RowId, Option<R>) {
+    pub(crate) fn put(&mut self, namespace: Sym, name: N, row: R) -> (RowId, Option<R>) {
         let epoch = self.epochs[part(namespace)];
         if let Some(id) = self.find(namespace, name) {
             let slot = self.slots[id as usize]
@@ -112,18 +123,23 @@ impl<R: Clone> Table<R> {
                 self.slots.len() as RowId - 1
             }
         };
-        self.by_namespace
-            .entry(namespace)
-            .or_default()
-            .insert(name, id);
+        let (slots, hasher) = (&self.slots, &self.hasher);
+        let hash = |id: &RowId| {
+            let slot = slots[*id as usize].as_ref();
+            hasher.hash_one(slot.expect("the index names live rows").name)
+        };
+        let here = self.by_namespace.entry(namespace).or_default();
+        here.insert_unique(hasher.hash_one(name), id, hash);
         self.len[part(namespace)] += 1;
         (id, None)
     }
 
-    pub(crate) fn remove(&mut self, namespace: Sym, name: Sym) -> Option<(RowId, R)> {
-        let names = self.by_namespace.get_mut(&namespace)?;
-        let id = names.remove(&name)?;
-        if names.is_empty() {
+    pub(crate) fn remove(&mut self, namespace: Sym, name: N) -> Option<(RowId, R)> {
+        let id = self.find(namespace, name)?;
+        let here = self.by_namespace.get_mut(&namespace)?;
+        let found = here.find_entry(self.hasher.hash_one(name), |other| *other == id);
+        found.ok()?.remove();
+        if here.is_empty() {
             self.by_namespace.remove(&namespace);
         }
         let slot = self.slots[id as usize].take()?;
@@ -138,7 +154,7 @@ impl<R: Clone> Table<R> {
     }
 
     /// The running relist names this row.
-    pub(crate) fn touch(&mut self, namespace: Sym, name: Sym) {
+    pub(crate) fn touch(&mut self, namespace: Sym, name: N) {
         if let Some(id) = self.find(namespace, name)
             && let Some(slot) = &mut self.slots[id as usize]
         {
@@ -147,7 +163,7 @@ impl<R: Clone> Table<R> {
     }
 
     /// The relist is complete: the keys it did not name.
-    pub(crate) fn unnamed(&self, of: Part) -> Vec<(Sym, Sym)> {
+    pub(crate) fn unnamed(&self, of: Part) -> Vec<(Sym, N)> {
         let epoch = self.epochs[of as usize];
         self.slots
             .iter_from(0)
@@ -161,26 +177,25 @@ impl<R: Clone> Table<R> {
         self.len[of as usize]
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (RowId, Sym, Sym, &R)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (RowId, Sym, N, &R)> {
         self.iter_from(0)
     }
 
     /// Rows from an id on.
-    pub(crate) fn iter_from(&self, first: RowId) -> impl Iterator<Item = (RowId, Sym, Sym, &R)> {
+    pub(crate) fn iter_from(&self, first: RowId) -> impl Iterator<Item = (RowId, Sym, N, &R)> {
         let slots = (first..).zip(self.slots.iter_from(first as usize));
         slots.filter_map(|(id, s)| s.as_ref().map(|s| (id, s.namespace, s.name, &s.row)))
     }
 
     /// Rows of one namespace, in no order.
-    pub(crate) fn in_namespace(&self, namespace: Sym) -> impl Iterator<Item = (RowId, Sym, &R)> {
+    pub(crate) fn in_namespace(&self, namespace: Sym) -> impl Iterator<Item = (RowId, N, &R)> {
         self.by_namespace
             .get(&namespace)
             .into_iter()
-            .flat_map(|names| names.iter())
-            .filter_map(|(name, id)| {
-                self.slots[*id as usize]
-                    .as_ref()
-                    .map(|s| (*id, *name, &s.row))
+            .flat_map(|here| here.iter())
+            .map(|id| {
+                let slot = self.slot(*id);
+                (*id, slot.name, &slot.row)
             })
     }
 

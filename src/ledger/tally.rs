@@ -4,6 +4,7 @@
 use super::blocks::Blocks;
 use super::details::{Detailed, Details};
 use super::names::Sym;
+use super::pod_name::PodName;
 use super::rows::{PodRow, PodShape, SubjectKey};
 use super::table::{Map, Part, RowId};
 use super::watch::WatchState;
@@ -202,6 +203,9 @@ struct Alike {
     secrets: [bool; 2],
 }
 
+/// Workloads by kind and name.
+type Workloads = Map<(Sym, PodName), Workload>;
+
 /// A workload while its pods are counted.
 struct Workload {
     /// The account that decides.
@@ -378,7 +382,7 @@ impl Ledger {
             ..NamespaceBlock::default()
         };
         let mut used: Dirty<Sym> = Dirty::default();
-        let mut workloads: Map<(Sym, Sym), Workload> = Map::default();
+        let mut workloads: Workloads = Map::default();
         let mut alone: Map<*const PodShape, Alike> = Map::default();
         for (shape, replicas) in self.replicas.get(&ns).into_iter().flatten() {
             let alike = self.alike(ns, shape);
@@ -388,7 +392,10 @@ impl Ledger {
             }
             add_pods(replicas.live as i32, &alike, &mut block);
             match shape.workload {
-                Some(of) => self.count_workload(of, replicas.live, &alike, &mut workloads),
+                Some((kind, name)) => {
+                    let of = (kind, self.workload_name(kind, name));
+                    self.count_workload(of, replicas.live, &alike, &mut workloads);
+                }
                 None if self.in_detail(&alike) => {
                     alone.insert(Arc::as_ptr(shape), alike);
                 }
@@ -547,13 +554,20 @@ impl Ledger {
         }
     }
 
+    /// The name of a workload beside those of pods that stand alone: a pod that a pod is said to have made may be
+    /// one of them.
+    pub(super) fn workload_name(&self, kind: Sym, name: Sym) -> PodName {
+        let pod = (self.names.text(kind) == "Pod").then(|| self.names.pod(self.names.text(name)));
+        pod.flatten().unwrap_or(PodName::whole(name))
+    }
+
     /// Adds pods to their workload; it shows the strongest of its pods' accounts.
     fn count_workload(
         &self,
-        of: (Sym, Sym),
+        of: (Sym, PodName),
         pods: u32,
         alike: &Alike,
-        workloads: &mut Map<(Sym, Sym), Workload>,
+        workloads: &mut Workloads,
     ) {
         let worth = alike.level;
         let Some(account) = alike.strongest.filter(|_| self.in_detail(alike)) else {
@@ -573,7 +587,7 @@ impl Ledger {
     }
 
     /// The workloads of a namespace, by kind and name.
-    fn details(&self, workloads: Map<(Sym, Sym), Workload>) -> Vec<WorkloadDetail> {
+    fn details(&self, workloads: Workloads) -> Vec<WorkloadDetail> {
         let text = |sym: Sym| self.names.shared(sym);
         let mut out: Vec<WorkloadDetail> = workloads
             .into_iter()
@@ -582,7 +596,7 @@ impl Ledger {
                     Sym::STAR => Arc::from("Pod"),
                     kind => text(kind),
                 },
-                name: text(name),
+                name: Arc::from(name.text(&self.names).to_string()),
                 account: text(workload.account),
                 priority: workload.worth.0,
                 status: workload.worth.1,

@@ -2,6 +2,7 @@
 
 use super::super::Ledger;
 use super::super::names::Sym;
+use super::super::pod_name::PodName;
 use super::super::rows::{PodShape, SubjectKey};
 use super::super::subjects::{namespace_of, place_of};
 use super::super::table::{Map, Part, RowId};
@@ -10,6 +11,7 @@ use super::{Asked, BindingView, PathStep, PodView, RoleView, SubjectView};
 use crate::object::{Pod, Subject};
 use crate::risk::{Priority, Status};
 use std::cmp::Ordering;
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 /// What every list can be narrowed by. Empty and `None`: whatever there is.
@@ -200,7 +202,7 @@ fn holds_across(namespace: &str, name: &str, part: &str) -> bool {
 struct Wanted<'a> {
     filter: &'a Filter,
     namespace: Option<Sym>,
-    name: Option<Sym>,
+    name: Option<PodName>,
     text: Option<String>,
 }
 
@@ -218,6 +220,16 @@ impl Wanted<'_> {
     /// Does it look at priority or status?
     fn asks_level(&self) -> bool {
         !self.filter.priorities.is_empty() || !self.filter.statuses.is_empty()
+    }
+
+    fn is(&self, namespace: Sym, name: PodName) -> bool {
+        self.namespace.is_none_or(|n| n == namespace) && self.name.is_none_or(|n| n == name)
+    }
+
+    fn holds(&self, namespace: &str, name: &str) -> bool {
+        self.text.as_ref().is_none_or(|part| {
+            holds(name, part) || holds(namespace, part) || holds_across(namespace, name, part)
+        })
     }
 
     fn kind(&self, kind: &str) -> bool {
@@ -274,29 +286,27 @@ impl<T> Listed<T> {
 impl Ledger {
     /// The names of a filter as numbers; `None` when nothing has such a name.
     fn wanted<'a>(&self, filter: &'a Filter) -> Option<Wanted<'a>> {
-        let known = |text: &Option<String>| match text {
-            None => Some(None),
-            Some(text) => self.names.get(text).map(Some),
-        };
+        self.wanted_of(filter, |name| self.names.get(name).map(PodName::whole))
+    }
+
+    fn wanted_of<'a>(
+        &self,
+        filter: &'a Filter,
+        name_of: impl Fn(&str) -> Option<PodName>,
+    ) -> Option<Wanted<'a>> {
+        let namespace = filter.namespace.as_ref();
+        let name = filter.name.as_ref();
         Some(Wanted {
             filter,
-            namespace: known(&filter.namespace)?,
-            name: known(&filter.name)?,
+            namespace: namespace.map_or(Some(None), |n| self.names.get(n).map(Some))?,
+            name: name.map_or(Some(None), |n| name_of(n).map(Some))?,
             text: filter.text.as_ref().map(|t| t.to_lowercase()),
         })
     }
 
     fn fits(&self, wanted: &Wanted<'_>, namespace: Sym, name: Sym) -> bool {
-        if wanted.namespace.is_some_and(|n| n != namespace)
-            || wanted.name.is_some_and(|n| n != name)
-        {
-            return false;
-        }
-        let Some(part) = &wanted.text else {
-            return true;
-        };
-        let (namespace, name) = (self.names.text(namespace), self.names.text(name));
-        holds(name, part) || holds(namespace, part) || holds_across(namespace, name, part)
+        wanted.is(namespace, PodName::whole(name))
+            && wanted.holds(self.names.text(namespace), self.names.text(name))
     }
 
     fn pick_subjects(&self, filter: &SubjectFilter, slice: &Slice) -> Listed<RowId> {
@@ -363,9 +373,10 @@ impl Ledger {
 
     /// Pods that match, each with its level.
     fn matching_pods(&self, filter: &PodFilter) -> Vec<(RowId, Priority, Status)> {
-        let Some(wanted) = self.wanted(&filter.all) else {
+        let Some(wanted) = self.wanted_of(&filter.all, |name| self.names.pod(name)) else {
             return Vec::new();
         };
+        let mut written = String::new();
         // pods of one template and namespace have one level
         let mut levels: Map<(Sym, *const PodShape), (Priority, Status)> = Map::default();
         let text = |sym: Sym| self.names.text(sym);
@@ -376,9 +387,10 @@ impl Ledger {
             let is = |wanted: &Option<String>, sym: Sym| {
                 wanted.as_ref().is_none_or(|w| text(sym) == w.as_str())
             };
-            if !self.fits(&wanted, ns, name)
+            let owned = |w: &String| owner.text(&self.names) == **w;
+            if !wanted.is(ns, name)
                 || !is(&filter.account, shape.account)
-                || !is(&filter.workload, owner)
+                || !filter.workload.as_ref().is_none_or(owned)
                 || !is(&filter.node, row.node)
                 || filter.live.is_some_and(|live| live != row.live())
                 || filter
@@ -387,6 +399,13 @@ impl Ledger {
                     .is_some_and(|w| w != owner_kind)
             {
                 continue;
+            }
+            if wanted.text.is_some() {
+                written.clear();
+                let _ = write!(written, "{}", name.text(&self.names));
+                if !wanted.holds(text(ns), &written) {
+                    continue;
+                }
             }
             let has = match filter.has {
                 None => true,
@@ -412,9 +431,9 @@ impl Ledger {
     }
 
     /// Kind and name of what a pod belongs to: itself, when it stands alone.
-    fn owner(&self, shape: &PodShape, name: Sym) -> (&str, Sym) {
+    fn owner(&self, shape: &PodShape, name: PodName) -> (&str, PodName) {
         match shape.workload {
-            Some((kind, owner)) => (self.names.text(kind), owner),
+            Some((kind, owner)) => (self.names.text(kind), self.workload_name(kind, owner)),
             None => ("Pod", name),
         }
     }
@@ -427,10 +446,8 @@ impl Ledger {
             let place = places[&self.pods.key(id).0];
             (slice.order.rank(priority, status, 0, place), id)
         });
-        cut(ranked.collect(), slice, |a, b| {
-            self.by_name(&self.pods, *a, *b)
-        })
-        .filter_map(|id| self.pod_view(id))
+        cut(ranked.collect(), slice, |a, b| self.by_pod_name(*a, *b))
+            .filter_map(|id| self.pod_view(id))
     }
 
     /// A page of the owners of pods, a line each.
@@ -441,7 +458,7 @@ impl Ledger {
             pods: usize,
             escape: u8,
         }
-        let mut groups: Map<(Sym, &str, Sym), Group> = Map::default();
+        let mut groups: Map<(Sym, &str, PodName), Group> = Map::default();
         for (id, priority, status) in self.matching_pods(filter) {
             let Some(row) = self.pods.get(id) else {
                 continue;
@@ -460,7 +477,7 @@ impl Ledger {
             // of equally bad ones always the same
             if level != group.level
                 || (level == (priority, status)
-                    && self.by_name(&self.pods, id, group.worst) == Ordering::Less)
+                    && self.by_pod_name(id, group.worst) == Ordering::Less)
             {
                 group.level = level;
                 group.worst = id;
@@ -473,7 +490,7 @@ impl Ledger {
             (rank, (ns, name, kind, group))
         });
         let text = |sym: Sym| self.names.text(sym);
-        let named = |g: &(Sym, Sym, &str, Group)| (text(g.0), text(g.1));
+        let named = |g: &(Sym, PodName, &str, Group)| (text(g.0), g.1.text(&self.names));
         cut(ranked.collect(), slice, |a, b| {
             named(a).cmp(&named(b)).then_with(|| a.2.cmp(b.2))
         })
@@ -481,7 +498,7 @@ impl Ledger {
             let row = self.pods.get(group.worst)?;
             Some(WorkloadLine {
                 kind: kind.to_owned(),
-                name: text(name).to_string(),
+                name: name.text(&self.names).to_string(),
                 pods: group.pods,
                 worst: self.pod_view(group.worst)?,
                 escapes: Pod::escape_words(group.escape).collect(),

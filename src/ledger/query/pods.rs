@@ -68,7 +68,7 @@ impl Ledger {
     /// Every pod, by namespace and name; each is worked out when the iterator comes to it.
     pub fn pod_views(&self) -> impl Iterator<Item = PodView> {
         let mut ids: Vec<RowId> = self.pods.iter().map(|(id, ..)| id).collect();
-        ids.sort_unstable_by(|a, b| self.by_name(&self.pods, *a, *b));
+        ids.sort_unstable_by(|a, b| self.by_pod_name(*a, *b));
         ids.into_iter().filter_map(|id| self.pod_view(id))
     }
 
@@ -111,7 +111,7 @@ impl Ledger {
         tokens.sort_by(|a, b| (&a.account, a.source as u8).cmp(&(&b.account, b.source as u8)));
         Some(PodView {
             namespace: text(ns),
-            name: text(name),
+            name: name.text(&self.names).to_string(),
             phase: row.phase,
             predicted: row.shape.predicted,
             priority,

@@ -162,6 +162,14 @@ impl Ledger {
         text(a).cmp(&text(b))
     }
 
+    /// Pods by namespace and name.
+    pub(super) fn by_pod_name(&self, a: RowId, b: RowId) -> Ordering {
+        let ((a_in, a), (b_in, b)) = (self.pods.key(a), self.pods.key(b));
+        let text = |sym: Sym| self.names.text(sym);
+        let places = text(a_in).cmp(text(b_in));
+        places.then_with(|| a.text(&self.names).cmp(&b.text(&self.names)))
+    }
+
     /// Namespaces as contract §1 counts them, `""` included.
     pub fn namespace_count(&self) -> usize {
         self.blocks.len()
