@@ -12,7 +12,7 @@ use super::Ledger;
 use super::names::Sym;
 use super::rows::{SubjectKey, SubjectRow, ToKey};
 use super::subjects::place_of;
-use super::table::{Map, RowId};
+use super::table::{Map, RowId, make_room};
 use crate::risk::Priority;
 
 /// The outcome for one subject.
@@ -33,21 +33,65 @@ struct Waiting {
     half: Option<u8>,
 }
 
-#[derive(Debug, Default)]
+/// A set of subjects, and who waits for it to rise.
+#[derive(Debug)]
 struct Set {
-    waiting: Vec<Waiting>,
+    waiting: Queue,
     level: Priority,
+}
+
+/// Lists in one, each in the order in which it was pushed to: most sets have one subject waiting, and a list of its
+/// own for each takes three times the room.
+#[derive(Debug)]
+struct Chained<T>(Vec<(T, u32)>);
+
+/// One of the lists of a [`Chained`]: its first and its last.
+#[derive(Clone, Copy, Debug)]
+struct Queue {
+    first: u32,
+    last: u32,
+}
+
+/// Behind the last one.
+const END: u32 = u32::MAX;
+
+impl Queue {
+    const EMPTY: Queue = Queue {
+        first: END,
+        last: END,
+    };
+}
+
+impl<T: Copy> Chained<T> {
+    fn push(&mut self, list: &mut Queue, item: T) {
+        let at = self.0.len() as u32;
+        make_room(&mut self.0);
+        self.0.push((item, END));
+        match self.0.get_mut(list.last as usize) {
+            Some((_, next)) => *next = at,
+            None => list.first = at,
+        }
+        list.last = at;
+    }
+
+    fn iter(&self, list: Queue) -> impl Iterator<Item = T> {
+        let first = self.0.get(list.first as usize);
+        let all = std::iter::successors(first, |(_, next)| self.0.get(*next as usize));
+        all.map(|(item, _)| *item)
+    }
 }
 
 /// The fixpoint over the ledger as it stands. The second value counts steps, for tests of its growth.
 pub(crate) fn fixpoint(ledger: &Ledger) -> (Vec<Effective>, u64) {
     let subjects = &ledger.subjects;
     let mut work = 0;
-    let mut sets: Map<ToKey, Set> = Map::default();
+    let mut sets: Vec<Set> = Vec::new();
+    let mut waiting: Chained<Waiting> = Chained(Vec::new());
+    // own nodes are a set for each subject
+    let mut set_of: Map<(ToKey, Option<RowId>), u32> = Map::default();
     // sets that no key of a subject leads to: their members are listed
-    let mut listed: Vec<Set> = Vec::new();
-    let mut member_of: Map<RowId, Vec<u32>> = Map::default();
-    let mut list_of: Map<(ToKey, Option<RowId>), usize> = Map::default();
+    let mut memberships: Chained<u32> = Chained(Vec::new());
+    let mut member_of = vec![Queue::EMPTY; subjects.bound()];
     let mut out = vec![Effective::default(); subjects.bound()];
     let mut queues: [Vec<RowId>; 5] = Default::default();
     // who has findings or edges, in an order that does not depend on when they were seen: paths are
@@ -72,36 +116,38 @@ pub(crate) fn fixpoint(ledger: &Ledger) -> (Vec<Effective>, u64) {
         for (i, edge) in row.edges.iter().enumerate() {
             for (half, to) in (0..).zip([Some(edge.to), edge.gate].into_iter().flatten()) {
                 work += 1;
-                let waiting = Waiting {
+                let one = Waiting {
                     subject: id,
                     edge: i as u32,
                     cap: edge.cap,
                     half: edge.gate.map(|_| half),
                 };
-                if !members_are_listed(to) {
-                    sets.entry(to).or_default().waiting.push(waiting);
-                    continue;
-                }
                 let own_nodes = matches!(to, ToKey::OwnNodeTokens(_));
-                let list = (to, own_nodes.then_some(id));
-                let known = list_of.get(&list).copied();
-                let at = known.unwrap_or_else(|| {
-                    listed.push(Set::default());
-                    let at = listed.len() - 1;
-                    for member in ledger.members(to, row.key) {
-                        work += 1;
-                        member_of.entry(member).or_default().push(at as u32);
-                    }
-                    list_of.insert(list, at);
-                    at
-                });
-                listed[at].waiting.push(waiting);
+                let at = *set_of
+                    .entry((to, own_nodes.then_some(id)))
+                    .or_insert_with(|| {
+                        let at = sets.len() as u32;
+                        make_room(&mut sets);
+                        sets.push(Set {
+                            waiting: Queue::EMPTY,
+                            level: Priority::None,
+                        });
+                        let listed = members_are_listed(to).then(|| ledger.members(to, row.key));
+                        for member in listed.into_iter().flatten() {
+                            work += 1;
+                            memberships.push(&mut member_of[member as usize], at);
+                        }
+                        at
+                    });
+                waiting.push(&mut sets[at as usize].waiting, one);
             }
         }
     }
     // the half of a two-part edge that is there already, and who is reached
     let mut halves: Map<(RowId, u32), (u8, RowId)> = Map::default();
-    let pod_sets = sets.keys().any(|k| matches!(k, ToKey::PodTokens(_)));
+    let pod_sets = set_of
+        .keys()
+        .any(|(to, _)| matches!(to, ToKey::PodTokens(_)));
     let lends = |(namespace, account)| pod_sets && ledger.lends_token(namespace, account);
     for level in (Priority::Low as usize..=Priority::Critical as usize).rev() {
         let priority = Priority::ALL[level];
@@ -121,7 +167,7 @@ pub(crate) fn fixpoint(ledger: &Ledger) -> (Vec<Effective>, u64) {
                     return;
                 }
                 set.level = priority;
-                for w in &set.waiting {
+                for w in waiting.iter(set.waiting) {
                     work += 1;
                     if w.subject == id {
                         continue;
@@ -150,13 +196,13 @@ pub(crate) fn fixpoint(ledger: &Ledger) -> (Vec<Effective>, u64) {
             };
             if !sets.is_empty() {
                 keys_of(row.key, row.exists, lends, |key| {
-                    if let Some(set) = sets.get_mut(&key) {
-                        rise(set);
+                    if let Some(at) = set_of.get(&(key, None)) {
+                        rise(&mut sets[*at as usize]);
                     }
                 });
             }
-            for at in member_of.get(&id).into_iter().flatten() {
-                rise(&mut listed[*at as usize]);
+            for at in memberships.iter(member_of[id as usize]) {
+                rise(&mut sets[at as usize]);
             }
         }
     }

@@ -19,6 +19,7 @@ mod change;
 #[cfg(test)]
 mod cost;
 mod details;
+mod grants;
 mod graph;
 mod live;
 mod names;
@@ -58,6 +59,7 @@ pub use watch::WatchState;
 use crate::object::{Binding, Object, Origin, Pod, Resource, Role, ServiceAccount, Subject};
 use crate::rbac::{MASTERS, OLDEST, PackedRules, ServerVersion, shipped_roles};
 use crate::risk::{Catalogue, Priority, To, audience_accepted, secret_may_be_token_of};
+use grants::{Counted, MovedGrants};
 use names::{Names, Sym};
 use piece::Piece;
 use pod_name::PodName;
@@ -188,6 +190,7 @@ pub struct Ledger {
     problems: Vec<Problem>,
     skipped: BTreeMap<String, u64>,
     blocks: Blocks,
+    counted: Piece<Counted>,
     rule_counts: tally::RuleCounts,
     last_judged: Arc<Judged>,
     generation: u64,
@@ -259,8 +262,8 @@ struct DirtySets {
     replicas: Map<Sym, Map<Arc<PodShape>, i32>>,
     /// Of these the tokens of pods may be worth something else: nodes elsewhere may show it.
     tokens: Dirty<Sym>,
-    /// Only what is counted in roles and bindings.
-    grants: Dirty<Sym>,
+    /// Roles and bindings.
+    grants: MovedGrants,
     /// The worst token on these may be another.
     nodes: Dirty<Sym>,
     /// Live pods that came to a node or left it, and cannot take it themselves.
@@ -283,13 +286,10 @@ struct DirtySets {
 impl DirtySets {
     /// Something is to be counted anew.
     fn counts(&self) -> bool {
-        let sets = [
-            &self.namespaces,
-            &self.inhabitants,
-            &self.grants,
-            &self.nodes,
-        ];
-        !self.replicas.is_empty() || sets.iter().any(|set| !set.is_empty())
+        let sets = [&self.namespaces, &self.inhabitants, &self.nodes];
+        !self.replicas.is_empty()
+            || !self.grants.is_empty()
+            || sets.iter().any(|set| !set.is_empty())
     }
 }
 
@@ -334,6 +334,7 @@ impl Ledger {
             problems: Vec::new(),
             skipped: BTreeMap::new(),
             blocks: Blocks::default(),
+            counted: Piece::default(),
             last_judged: Arc::default(),
             generation: 0,
             now: 0,
@@ -705,6 +706,7 @@ impl Ledger {
             let before = old.lacks_history();
             let now = row.lacks_history();
             let (id, _) = self.roles.put(namespace, name, row);
+            self.role_stirred(id);
             self.lacks_history(resource, before, now);
             self.dirty.aggregation |= aggregates;
             if !same {
@@ -718,9 +720,9 @@ impl Ledger {
                 row.aggregation.is_some() || (cluster && self.takes_unlabelled);
             self.lacks_history(resource, false, row.lacks_history());
             let (id, _) = self.roles.put(namespace, name, row);
+            self.role_stirred(id);
             self.dirty.roles.insert(id);
         }
-        self.dirty.grants.insert(namespace);
     }
 
     /// An object of the resource lacked its history, and lacks it now.
@@ -759,7 +761,7 @@ impl Ledger {
             self.dirty.aggregation |=
                 row.aggregation.is_some() || (namespace == Sym::EMPTY && self.takes_unlabelled);
             self.dirty.dependents.insert(namespace);
-            self.dirty.grants.insert(namespace);
+            self.role_out(namespace, id);
             self.role_moved(namespace, name);
         }
     }
@@ -770,7 +772,9 @@ impl Ledger {
         if let Some(bindings) = self.role_refs.get(&(cluster, namespace, name)) {
             self.dirty.bindings.extend(bindings.iter().copied());
         }
-        self.dirty.grants.insert(namespace);
+        if let Some(id) = self.roles.find(namespace, name) {
+            self.role_stirred(id);
+        }
     }
 
     // === bindings
@@ -827,7 +831,7 @@ impl Ledger {
             }
             self.bindings.put(namespace, name, row);
             self.lacks_history(resource, before, now);
-            self.dirty.grants.insert(namespace);
+            self.grant_stirred(id);
             return;
         }
         let linked = row.clone();
@@ -851,8 +855,7 @@ impl Ledger {
             self.dirty.inhabitants.insert(namespace_of(*key));
         }
         self.dirty.bindings.insert(id);
-        self.dirty.grants.insert(namespace);
-        self.dirty.grants.insert(reference.1);
+        self.grant_stirred(id);
     }
 
     fn reference(&self, namespace: Sym, cluster_role: bool, role: Sym) -> (bool, Sym, Sym) {
@@ -883,8 +886,10 @@ impl Ledger {
             self.release_subject(subject);
             self.dirty.inhabitants.insert(namespace_of(*key));
         }
-        self.dirty.grants.insert(namespace);
-        self.dirty.grants.insert(reference.1);
+        self.binding_out(namespace, id);
+        if let Some(role) = self.roles.find(reference.1, reference.2) {
+            self.role_stirred(role);
+        }
     }
 
     // === subjects
@@ -980,13 +985,13 @@ impl Ledger {
         }
     }
 
-    /// Bindings that name the account count as dangling or not: their namespaces count anew.
+    /// Bindings that name the account count as dangling or not.
     fn bindings_of_subject_moved(&mut self, id: RowId) {
         let Some(row) = self.subjects.get(id) else {
             return;
         };
-        for binding in &row.bindings {
-            self.dirty.grants.insert(self.bindings.key(*binding).0);
+        for binding in row.bindings.clone() {
+            self.binding_stirred(binding);
         }
     }
 

@@ -319,12 +319,11 @@ impl Ledger {
         self.compile_roles();
         self.settle_dependents();
         for binding in std::mem::take(&mut self.dirty.bindings) {
-            let (namespace, _) = self.bindings.key(binding);
-            self.dirty.grants.insert(namespace);
-            let Some(row) = self.bindings.get(binding) else {
+            let Some(row) = self.bindings.get(binding).cloned() else {
                 continue;
             };
-            for key in row.subjects.clone() {
+            self.grant_stirred(binding);
+            for key in row.subjects {
                 self.subject_and_members_moved(key);
             }
         }
@@ -733,9 +732,12 @@ impl Ledger {
         if place == PRIVILEGED {
             return gives[1];
         }
+        if !self.place_matters(row, gives[2], place) {
+            return gives[2];
+        }
         let rules = row.rules.unpack();
         match rules.iter().filter(|r| is_wildcard(r)).nth(number) {
-            Some(rule) if self.place_matters(row, gives[2], place) => {
+            Some(rule) => {
                 let one = Reaches::of(
                     &self.policy.catalogue.vocabulary,
                     std::slice::from_ref(rule),
@@ -743,7 +745,7 @@ impl Ledger {
                 self.alone(true, name, &one, Some(place), &Others::of_role(self))
                     .own()
             }
-            _ => gives[2],
+            None => gives[2],
         }
     }
 
@@ -824,18 +826,17 @@ impl Ledger {
                 *ns != Sym::EMPTY && ordinary().any(|level| self.place_matters(row, level, text))
             };
             let bound = self.bindings_to(*id).iter();
-            let bound = bound.map(|b| self.bindings.key(*b).0);
-            let places: Vec<Sym> = match namespace {
-                Sym::EMPTY => bound.filter(matters).collect(),
+            let elsewhere: Vec<RowId> = match namespace {
+                Sym::EMPTY => bound
+                    .copied()
+                    .filter(|b| matters(&self.bindings.key(*b).0))
+                    .collect(),
                 _ => Vec::new(),
             };
             if rises {
                 self.role_moved(namespace, name);
             }
-            if rises || !places.is_empty() {
-                self.dirty.grants.insert(namespace);
-            }
-            self.dirty.grants.extend(places);
+            elsewhere.into_iter().for_each(|b| self.grant_stirred(b));
             if let Some(row) = self.roles.get_mut(*id) {
                 row.wildcards = wildcards;
             }
@@ -1147,11 +1148,7 @@ impl Ledger {
         self.dirty.statuses.insert(id);
         self.dirty.inhabitants.insert(namespace_of(key));
         for binding in elsewhere {
-            let (namespace, _) = self.bindings.key(binding);
-            self.dirty.grants.insert(namespace);
-            if let Some(role) = self.role_of(binding) {
-                self.dirty.grants.insert(self.roles.key(role).0);
-            }
+            self.grant_stirred(binding);
         }
     }
 

@@ -1,8 +1,8 @@
 //! Rows by namespace and name, with mark-and-sweep for relists.
 //!
-//! A relist raises the epoch of its part of the table, every row that is named gets the new one, and
-//! the end of the list sweeps the others. So there is never a second copy, and never a moment in which
-//! rows are missing.
+//! A relist takes the marks off its part of the table, every row that is named gets one, and the end of the list
+//! sweeps the others. So there is never a second copy, and never a moment in which rows are missing. Marks lie
+//! apart from the rows: what a relist finds as it was is not touched, and not copied for whoever holds a moment.
 
 use super::names::Sym;
 use super::piece::{Chunks, Piece};
@@ -35,7 +35,6 @@ pub(crate) enum Part {
 struct Slot<R, N> {
     namespace: Sym,
     name: N,
-    epoch: u32,
     row: R,
 }
 
@@ -47,7 +46,8 @@ pub(crate) struct Table<R, N = Sym> {
     /// Rows by name; the name is in the row.
     by_namespace: Map<Sym, Piece<HashTable<RowId>>>,
     hasher: Hasher,
-    epochs: [u32; 2],
+    /// A bit a row: the running or last relist has named it.
+    named: Vec<u64>,
     len: [usize; 2],
 }
 
@@ -58,7 +58,7 @@ impl<R, N> Default for Table<R, N> {
             free: Vec::new(),
             by_namespace: Map::default(),
             hasher: Hasher::default(),
-            epochs: [0; 2],
+            named: Vec::new(),
             len: [0; 2],
         }
     }
@@ -99,18 +99,16 @@ impl<R: Clone, N: Copy + Hash + Eq> Table<R, N> {
 
     /// Puts a row, named in the running relist if there is one; returns its number and what it replaced.
     pub(crate) fn put(&mut self, namespace: Sym, name: N, row: R) -> (RowId, Option<R>) {
-        let epoch = self.epochs[part(namespace)];
         if let Some(id) = self.find(namespace, name) {
+            self.mark(id, true);
             let slot = self.slots[id as usize]
                 .as_mut()
                 .expect("the index names live rows");
-            slot.epoch = epoch;
             return (id, Some(std::mem::replace(&mut slot.row, row)));
         }
         let slot = Some(Slot {
             namespace,
             name,
-            epoch,
             row,
         });
         let id = match self.free.pop() {
@@ -131,6 +129,7 @@ impl<R: Clone, N: Copy + Hash + Eq> Table<R, N> {
         let here = self.by_namespace.entry(namespace).or_default();
         here.insert_unique(hasher.hash_one(name), id, hash);
         self.len[part(namespace)] += 1;
+        self.mark(id, true);
         (id, None)
     }
 
@@ -149,27 +148,43 @@ impl<R: Clone, N: Copy + Hash + Eq> Table<R, N> {
     }
 
     /// A relist begins.
-    pub(crate) fn begin(&mut self, part: Part) {
-        self.epochs[part as usize] = self.epochs[part as usize].wrapping_add(1);
+    pub(crate) fn begin(&mut self, of: Part) {
+        for id in 0..self.slots.len() as RowId {
+            let slot = self.slots[id as usize].as_ref();
+            if slot.is_some_and(|s| part(s.namespace) == of as usize) {
+                self.mark(id, false);
+            }
+        }
+    }
+
+    fn mark(&mut self, id: RowId, named: bool) {
+        let (word, bit) = (id as usize / 64, 1 << (id % 64));
+        if self.named.len() <= word {
+            self.named.resize(word + 1, 0);
+        }
+        if named {
+            self.named[word] |= bit;
+        } else {
+            self.named[word] &= !bit;
+        }
+    }
+
+    fn is_named(&self, id: RowId) -> bool {
+        self.named[id as usize / 64] & (1 << (id % 64)) != 0
     }
 
     /// The running relist names this row.
     pub(crate) fn touch(&mut self, namespace: Sym, name: N) {
-        if let Some(id) = self.find(namespace, name)
-            && let Some(slot) = &mut self.slots[id as usize]
-        {
-            slot.epoch = self.epochs[part(namespace)];
+        if let Some(id) = self.find(namespace, name) {
+            self.mark(id, true);
         }
     }
 
     /// The relist is complete: the keys it did not name.
     pub(crate) fn unnamed(&self, of: Part) -> Vec<(Sym, N)> {
-        let epoch = self.epochs[of as usize];
-        self.slots
-            .iter_from(0)
-            .flatten()
-            .filter(|s| part(s.namespace) == of as usize && s.epoch != epoch)
-            .map(|s| (s.namespace, s.name))
+        self.iter()
+            .filter(|(id, ns, ..)| part(*ns) == of as usize && !self.is_named(*id))
+            .map(|(_, ns, name, _)| (ns, name))
             .collect()
     }
 

@@ -12,7 +12,7 @@ use super::{Dirty, Ledger};
 use crate::object::{Resource, SecretSource};
 use crate::risk::{Priority, RuleId, Status};
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Numbers by priority and status.
@@ -260,12 +260,11 @@ impl Ledger {
     pub(super) fn count_namespaces(&mut self, pods_alone: bool) {
         let all = std::mem::take(&mut self.dirty.namespaces);
         let mut inhabitants = std::mem::take(&mut self.dirty.inhabitants);
-        let mut grants = std::mem::take(&mut self.dirty.grants);
+        let grants = self.count_stirred();
         let replicas = std::mem::take(&mut self.dirty.replicas);
         // a pod's node may carry tokens of other namespaces: pods that can take it follow
         let mut nodes = std::mem::take(&mut self.dirty.nodes);
         inhabitants.extend(&all);
-        grants.extend(&all);
         let tokens = std::mem::take(&mut self.dirty.tokens);
         for ns in tokens.union(&all) {
             nodes.extend(self.pods.in_namespace(*ns).map(|(.., p)| p.node));
@@ -284,8 +283,8 @@ impl Ledger {
             }
         }
         let escapes = self.count_nodes(nodes);
-        let mut touched: Dirty<Sym> = inhabitants.union(&grants).copied().collect();
-        touched.extend(replicas.keys().chain(&escapes));
+        let mut touched = inhabitants.clone();
+        touched.extend(grants.keys().chain(replicas.keys()).chain(&escapes));
         let mut touched: Vec<Sym> = touched.into_iter().collect();
         touched.sort_unstable();
         for ns in touched {
@@ -317,8 +316,8 @@ impl Ledger {
             } else {
                 block.node_escape_pods = self.node_escapes(ns);
             }
-            if known.is_none() || grants.contains(&ns) {
-                self.count_grants(ns, &mut block);
+            if let Some(moved) = grants.get(&ns) {
+                moved.add_to(ns, &mut block);
             }
             let (subjects, workloads) = known.map_or((&[][..], &[][..]), |known| {
                 (&known.subject_details, &known.workload_details)
@@ -367,7 +366,7 @@ impl Ledger {
     pub(super) fn count(&self, ns: Sym) -> NamespaceBlock {
         let mut block = NamespaceBlock::default();
         self.count_inhabitants(ns, &mut block);
-        self.count_grants(ns, &mut block);
+        self.sums(ns).add_to(ns, &mut block);
         block
     }
 
@@ -495,36 +494,6 @@ impl Ledger {
     /// Workloads of these pods have series of their own.
     fn in_detail(&self, alike: &Alike) -> bool {
         alike.strongest.is_some() && self.policy.detail.contains(&alike.level.0)
-    }
-
-    /// What is counted in roles and bindings.
-    fn count_grants(&self, ns: Sym, block: &mut NamespaceBlock) {
-        block.wildcard_rules = Default::default();
-        block.roles = Default::default();
-        block.bindings = Default::default();
-        block.dangling = Default::default();
-        for (id, name, row) in self.roles.in_namespace(ns) {
-            let bound = self.role_is_bound(ns, name);
-            if row.shipped && !bound {
-                continue;
-            }
-            let kind = usize::from(ns == Sym::EMPTY);
-            let (priority, status) = self.role_level(id);
-            let worth = if bound { priority } else { row.gives[0] };
-            block.roles[kind][usize::from(bound)][worth as usize][status as usize] += 1;
-            for number in 0..row.wildcards.len() {
-                let worth = self.in_bound_places(id, number);
-                block.wildcard_rules[kind][worth as usize][status as usize] += 1;
-            }
-        }
-        for (id, _, _) in self.bindings.in_namespace(ns) {
-            let kind = usize::from(ns == Sym::EMPTY);
-            let (priority, status) = self.binding_level(id);
-            block.bindings[kind][priority as usize][status as usize] += 1;
-            let (role, account) = self.dangling(id);
-            block.dangling[kind][0] += u32::from(role);
-            block.dangling[kind][1] += u32::from(account);
-        }
     }
 
     /// What pods of one shape have in common.
@@ -680,21 +649,25 @@ impl Ledger {
     }
 
     /// What a rule with a wildcard gives, the highest over the places where its role is bound.
-    fn in_bound_places(&self, id: RowId, number: usize) -> Priority {
-        let places: BTreeSet<Sym> = self
-            .bindings_to(id)
-            .iter()
-            .map(|b| self.bindings.key(*b).0)
-            .collect();
-        let worths = places
-            .into_iter()
-            .map(|ns| self.wildcard_gives(id, number, ns));
+    pub(super) fn in_bound_places(&self, id: RowId, number: usize) -> Priority {
+        let bindings = self.bindings_to(id).iter();
+        let places: Dirty<Sym> = bindings.map(|b| self.bindings.key(*b).0).collect();
+        let worths = places.iter().map(|ns| self.wildcard_gives(id, number, *ns));
         worths.max().unwrap_or_default()
     }
 
     /// Priority and status of a role: the highest over its bindings; builtin when they all are, or,
     /// unbound, when it equals the shipped default of its name (contract §4).
     pub(super) fn role_level(&self, id: RowId) -> (Priority, Status) {
+        self.role_level_by(id, |binding| self.binding_level(binding))
+    }
+
+    /// The same by what is known of its bindings.
+    pub(super) fn role_level_by(
+        &self,
+        id: RowId,
+        level: impl Fn(RowId) -> (Priority, Status),
+    ) -> (Priority, Status) {
         let bindings = self.bindings_to(id);
         if bindings.is_empty() {
             let builtin = self.equals_shipped(id);
@@ -705,7 +678,7 @@ impl Ledger {
             };
             return (Priority::None, status);
         }
-        let levels = bindings.iter().map(|b| self.binding_level(*b));
+        let levels = bindings.iter().map(|b| level(*b));
         let mut priority = Priority::None;
         let mut status = Status::Builtin;
         for (p, s) in levels {
