@@ -63,6 +63,8 @@ pub(crate) struct Live {
     pod_edges: usize,
     /// Edges and members looked at so far, for tests of its growth.
     pub(crate) steps: u64,
+    /// Listed sets whose members are others than before.
+    moved_sets: Vec<SetKey>,
     /// See [`Live::ways`].
     ways: OnceLock<Arc<Vec<Effective>>>,
 }
@@ -275,6 +277,23 @@ impl Live {
         out
     }
 
+    /// Whose edges lead to a set that the subject belongs to, or would if it were there and lent its token.
+    pub(crate) fn who_waits_for(&self, id: RowId, key: SubjectKey) -> Vec<RowId> {
+        let sets = self.sets_with(id, key, true, true);
+        self.who_waits(sets)
+    }
+
+    /// Whose edges lead to sets whose listed members have moved since this was asked for last.
+    pub(crate) fn sets_moved(&mut self) -> Vec<RowId> {
+        let sets = std::mem::take(&mut self.moved_sets);
+        self.who_waits(sets)
+    }
+
+    fn who_waits(&self, sets: Vec<SetKey>) -> Vec<RowId> {
+        let waiting = sets.iter().filter_map(|key| self.waiting.get(key));
+        waiting.flatten().map(|wait| wait.subject).collect()
+    }
+
     /// Brings the listed sets up to date. Whoever leaned on a member that left is touched; members that
     /// came are returned, as they may raise who waits.
     fn list(&mut self, ledger: &Ledger) -> Vec<RowId> {
@@ -335,6 +354,7 @@ impl Live {
             let before = self.listed.insert(key, now.clone()).unwrap_or_default();
             if now != before {
                 self.ways.take();
+                self.moved_sets.push(key);
             }
             for left in before.iter().filter(|m| now.binary_search(m).is_err()) {
                 if let Some(of) = self.member_of.get_mut(left) {

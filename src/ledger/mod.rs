@@ -260,8 +260,12 @@ struct DirtySets {
     inhabitants: Dirty<Sym>,
     /// Nothing but the number of live pods of these shapes, by as many.
     replicas: Map<Sym, Map<Arc<PodShape>, i32>>,
-    /// Of these the tokens of pods may be worth something else: nodes elsewhere may show it.
+    /// Of these the tokens of pods may be those of others: nodes elsewhere may show it.
     tokens: Dirty<Sym>,
+    /// The tokens of these accounts may be worth something else, the same.
+    worths: Dirty<(Sym, Sym)>,
+    /// What these owe to groups alone may be something else.
+    rests: Dirty<RowId>,
     /// Roles and bindings.
     grants: MovedGrants,
     /// The worst token on these may be another.
@@ -914,8 +918,15 @@ impl Ledger {
         self.forget_judgement(id);
         self.dirty.subjects.remove(&id);
         self.dirty.inhabitants.insert(namespace_of(key));
-        self.dirty.tokens.insert(namespace_of(key));
+        self.worth_moved(key);
         self.remove_subject(id);
+    }
+
+    /// Tokens of the subject, if it is an account, may be worth something else.
+    fn worth_moved(&mut self, key: SubjectKey) {
+        if let SubjectKey::Account(namespace, name) = key {
+            self.dirty.worths.insert((namespace, name));
+        }
     }
 
     /// Takes a subject out, whose judgement is out of the counts already.

@@ -66,6 +66,8 @@ impl Ledger {
                 .iter()
                 .filter_map(|(name, _)| self.names.get(name));
             self.dirty.namespaces.extend(names);
+            let all = self.subjects.iter().map(|(id, _)| id);
+            self.dirty.rests.extend(all);
         }
     }
 

@@ -252,6 +252,8 @@ pub(crate) struct SubjectRow {
     pub(crate) risen: bool,
     /// What holds it above its own priority.
     pub(crate) support: Option<Box<Support>>,
+    /// It owes what it is in detail to groups alone, see [`super::Ledger::rests_on_groups`].
+    pub(crate) rests: bool,
     /// The other roles that its judgement looked at.
     pub(crate) depends: Seldom<Depends>,
 }
@@ -325,6 +327,7 @@ impl SubjectRow {
             kept: 0,
             risen: false,
             support: None,
+            rests: false,
             depends: Seldom::default(),
         }
     }

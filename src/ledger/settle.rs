@@ -336,6 +336,7 @@ impl Ledger {
         if std::mem::take(&mut self.dirty.times) || moved {
             self.settle_since();
         }
+        self.settle_rests();
         self.watching |= self.synced();
         let pods_alone = !everything && !self.dirty.rbac && !self.dirty.policy;
         (self.dirty.rbac, self.dirty.others, self.dirty.policy) = (false, false, false);
@@ -1146,6 +1147,7 @@ impl Ledger {
         self.rule_counts.add(&row.rules, row.status);
         // what it comes to depends on others too
         self.dirty.statuses.insert(id);
+        self.dirty.rests.insert(id);
         self.dirty.inhabitants.insert(namespace_of(key));
         for binding in elsewhere {
             self.grant_stirred(binding);
@@ -1209,18 +1211,50 @@ impl Ledger {
             };
             let now = row.effective;
             self.dirty.statuses.insert(id);
+            self.dirty.rests.insert(id);
+            let key = row.key;
+            for waits in self.live.who_waits_for(id, key) {
+                let row = self.subjects.get(waits);
+                // what is beyond both holds nobody up who is
+                if row.is_some_and(|row| row.effective <= now.max(before)) {
+                    self.dirty.rests.insert(waits);
+                }
+            }
             if now > before && watched {
-                let namespace = self.names.shared(namespace_of(row.key));
+                let namespace = self.names.shared(namespace_of(key));
                 *self.escalations.entry((namespace, now)).or_default() += 1;
             }
             if now == before {
                 continue;
             }
-            (row.since, row.stamp) = (0, 0);
             self.undated.insert(id);
-            row.risen = watched && now > before;
-            self.dirty.tokens.insert(namespace_of(row.key));
-            self.dirty.inhabitants.insert(namespace_of(row.key));
+            if let Some(row) = self.subjects.get_mut(id) {
+                (row.since, row.stamp) = (0, 0);
+                row.risen = watched && now > before;
+            }
+            self.worth_moved(key);
+            self.dirty.inhabitants.insert(namespace_of(key));
+        }
+        // whoever belongs to a set now or did before, as above
+        let waits = self.live.sets_moved();
+        self.dirty.rests.extend(waits);
+    }
+
+    /// Who owes what it is in detail to groups alone is told of with the groups.
+    fn settle_rests(&mut self) {
+        for id in std::mem::take(&mut self.dirty.rests) {
+            let Some(row) = self.subjects.get(id) else {
+                continue;
+            };
+            let (before, key) = (row.rests, row.key);
+            let in_detail = self.policy.detail.contains(&row.effective);
+            let rests = in_detail && self.rests_on_groups(id);
+            if rests != before {
+                if let Some(row) = self.subjects.get_mut(id) {
+                    row.rests = rests;
+                }
+                self.dirty.inhabitants.insert(namespace_of(key));
+            }
         }
     }
 
@@ -1256,7 +1290,7 @@ impl Ledger {
             self.rule_counts.remove(&rules, before);
             self.rule_counts.add(&rules, status);
             self.dirty.times = true;
-            self.dirty.tokens.insert(namespace_of(key));
+            self.worth_moved(key);
             self.dirty.inhabitants.insert(namespace_of(key));
         }
     }

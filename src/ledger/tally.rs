@@ -269,7 +269,9 @@ impl Ledger {
         for ns in tokens.union(&all) {
             nodes.extend(self.pods.in_namespace(*ns).map(|(.., p)| p.node));
         }
-        let alike = pods_alone && tokens.is_empty();
+        let worths = std::mem::take(&mut self.dirty.worths);
+        let alike = pods_alone && tokens.is_empty() && worths.is_empty();
+        nodes.extend(self.nodes_with(worths));
         for passed in std::mem::take(&mut self.dirty.passed) {
             let on = self.nodes.get(&passed.node).filter(|on| on.escapes > 0);
             let Some(worst) = on.map(|on| on.worst) else {
@@ -312,7 +314,8 @@ impl Ledger {
                 || inhabitants.contains(&ns)
                 || !moved.all(|moved| self.count_moved(ns, moved, &mut block));
             if anew {
-                self.count_inhabitants(ns, &mut block);
+                let rests = |id| self.subjects.get(id).is_some_and(|row| row.rests);
+                self.count_inhabitants(ns, rests, &mut block);
             } else {
                 block.node_escape_pods = self.node_escapes(ns);
             }
@@ -332,6 +335,29 @@ impl Ledger {
                 None => self.blocks.insert(Arc::from(name), Arc::new(block)),
             }
         }
+    }
+
+    /// Nodes on which the tokens of these accounts are.
+    fn nodes_with(&self, accounts: Dirty<(Sym, Sym)>) -> Dirty<Sym> {
+        let mut in_namespace: Map<Sym, Vec<Sym>> = Map::default();
+        for (ns, account) in accounts {
+            in_namespace.entry(ns).or_default().push(account);
+        }
+        let mut nodes = Dirty::default();
+        for (ns, accounts) in in_namespace {
+            let shapes = self.replicas.get(&ns).into_iter().flat_map(|s| s.keys());
+            let carries = |shape: &&Arc<PodShape>| {
+                let carried = self.tokens_of(ns, shape);
+                carried.iter().any(|account| accounts.contains(account))
+            };
+            let shapes: Dirty<*const PodShape> = shapes.filter(carries).map(Arc::as_ptr).collect();
+            if !shapes.is_empty() {
+                let pods = self.pods.in_namespace(ns).map(|(.., pod)| pod);
+                let carrying = pods.filter(|pod| shapes.contains(&Arc::as_ptr(&pod.shape)));
+                nodes.extend(carrying.map(|pod| pod.node));
+            }
+        }
+        nodes
     }
 
     /// Looks for the worst token on these nodes anew; returns where pods lie that can take one on which it has
@@ -365,13 +391,13 @@ impl Ledger {
 
     pub(super) fn count(&self, ns: Sym) -> NamespaceBlock {
         let mut block = NamespaceBlock::default();
-        self.count_inhabitants(ns, &mut block);
+        self.count_inhabitants(ns, |id| self.rests_on_groups(id), &mut block);
         self.sums(ns).add_to(ns, &mut block);
         block
     }
 
-    /// What is counted in subjects and pods.
-    fn count_inhabitants(&self, ns: Sym, into: &mut NamespaceBlock) {
+    /// What is counted in subjects and pods; `rests` tells who owes what it is in detail to groups alone.
+    fn count_inhabitants(&self, ns: Sym, rests: impl Fn(RowId) -> bool, into: &mut NamespaceBlock) {
         // what is counted in roles and bindings stays
         let mut block = NamespaceBlock {
             wildcard_rules: into.wildcard_rules,
@@ -422,10 +448,7 @@ impl Ledger {
             {
                 block.idle_accounts[row.effective as usize][row.status as usize] += 1;
             }
-            if self.policy.detail.contains(&row.effective)
-                && row.since > 0
-                && !self.rests_on_groups(id)
-            {
+            if self.policy.detail.contains(&row.effective) && row.since > 0 && !rests(id) {
                 let (SubjectKey::Group(name)
                 | SubjectKey::User(name)
                 | SubjectKey::Account(_, name)) = row.key;
