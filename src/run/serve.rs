@@ -16,7 +16,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{MissedTickBehavior, interval, timeout_at};
+use tokio::time::{MissedTickBehavior, interval};
 
 /// How often manifests are looked at. ConfigMap updates swap a symlink, which change notifications
 /// miss again and again; comparing contents does not.
@@ -25,13 +25,15 @@ const REREAD: Duration = Duration::from_secs(5);
 /// The writer takes a turn this often even when nothing happens: acceptances end at their second.
 const TURN: Duration = Duration::from_secs(1);
 
-/// A batch is settled at the latest after this many changes: one batch must not hold readers up for long, and a
-/// cluster that is in a hurry is not held up by a pause.
+/// A batch is settled at the latest after this many changes: one batch must not hold readers up for long.
 const BATCH: usize = 512;
 
 /// What comes within this time of a batch that moved something is judged with the next one: of a rollout's changes
 /// each costs less the more there are, and nobody scrapes more often.
 const PAUSE: Duration = Duration::from_millis(40);
+
+/// Whoever sends more than this in such a time is in a hurry, and is not held up by a pause.
+const HURRY: usize = world::QUEUE / 2;
 
 /// Time between readiness falling and the end of listening, for load balancers and scrapers to notice.
 const GRACE: Duration = Duration::from_millis(500);
@@ -289,8 +291,6 @@ async fn write(
         tokio::select! {
             biased;
             Some(new) = decided.recv() => policy = Some(new),
-            // there are already some that came in the pause
-            () = std::future::ready(()), if !batch.is_empty() => {}
             n = incoming.recv_many(&mut batch, BATCH) => {
                 if n == 0 {
                     return;
@@ -300,6 +300,7 @@ async fn write(
         }
         let reconfigured = policy.is_some();
         shared.turn.store(clock::now(), Ordering::Relaxed);
+        let hurry = batch.len() >= HURRY;
         let (pods, others): (Vec<Change>, Vec<Change>) = batch.drain(..).partition(of_pods);
         let begun = Instant::now();
         let mut moved = false;
@@ -336,13 +337,9 @@ async fn write(
         if reconfigured {
             shared.work.reconfigured(clock::now());
         }
-        let pause_ends = tokio::time::Instant::from_std(begun + PAUSE);
-        while moved && batch.len() < BATCH {
-            let room = BATCH - batch.len();
-            let more = incoming.recv_many(&mut batch, room);
-            if matches!(timeout_at(pause_ends, more).await, Err(_) | Ok(0)) {
-                break;
-            }
+        // this thread has nothing else to do, and sleeps through what comes meanwhile
+        if moved && !hurry {
+            std::thread::sleep(PAUSE.saturating_sub(begun.elapsed()));
         }
     }
 }
