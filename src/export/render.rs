@@ -118,20 +118,42 @@ fn form(format: Format, compressed: bool) -> usize {
     2 * usize::from(format == Format::Text) + usize::from(compressed)
 }
 
+/// A piece, plain and compressed.
+type Written = [Option<Part>; 2];
+
 /// A shelf of namespaces.
 #[derive(Debug)]
 struct Stretch {
     of: Arc<Shelf>,
-    /// By family; plain and compressed, as far as they were asked for. Both formats read the same.
-    written: Vec<[Option<Part>; 2]>,
+    /// By family and piece; plain and compressed, as far as they were asked for. Both formats read the same.
+    written: Vec<Vec<Written>>,
 }
 
 impl Stretch {
     fn new(of: Arc<Shelf>) -> Stretch {
         Stretch {
             of,
-            written: vec![[None, None]; JUDGEMENT],
+            written: vec![Vec::new(); JUDGEMENT],
         }
+    }
+}
+
+impl Stretch {
+    /// Keeps of a family what reads the same now; is that all of it?
+    fn follow(&mut self, part: usize, now: &Arc<Shelf>) -> bool {
+        let stays = judgement::stays(part, &self.of, now);
+        let mut before = std::mem::take(&mut self.written[part]);
+        let same = before.len() == stays.len()
+            && stays.iter().enumerate().all(|(at, was)| *was == Some(at));
+        self.written[part] = match same {
+            true => before,
+            false => stays
+                .into_iter()
+                .map(|was| was.and_then(|at| before.get_mut(at)).map(std::mem::take))
+                .map(Option::unwrap_or_default)
+                .collect(),
+        };
+        same
     }
 }
 
@@ -254,12 +276,8 @@ impl Kept {
             };
             same_places &= was == place;
             if !Arc::ptr_eq(&stretch.of, shelf) {
-                let stretches = judgement::same_stretches(&stretch.of, shelf);
-                for (part, stays) in stretches.into_iter().enumerate() {
-                    same[part] &= stays;
-                    if !stays {
-                        stretch.written[part] = [None, None];
-                    }
+                for (part, same) in same.iter_mut().enumerate() {
+                    *same &= stretch.follow(part, shelf);
                 }
                 stretch.of = shelf.clone();
             }
@@ -333,16 +351,23 @@ impl Kept {
             None => Part::plain(header),
         }];
         for stretch in &mut self.stretches {
-            let anew = || judgement::stretch(snapshot, part, &stretch.of);
-            let [plain, packed] = &mut stretch.written[part];
-            let written = match (&mut packer, &plain) {
-                (None, _) => plain.get_or_insert_with(|| Part::plain(anew())),
-                (Some(packer), plain) => packed.get_or_insert_with(|| match plain {
-                    Some(plain) => packer.pack(&[&plain.pieces[0]]),
-                    None => packer.pack(&[anew().as_bytes()]),
-                }),
-            };
-            parts.push(written.clone());
+            let written = &mut stretch.written[part];
+            let form = usize::from(packer.is_some());
+            if written.is_empty() || written.iter().any(|piece| piece[form].is_none()) {
+                let pieces = judgement::pieces(part, &stretch.of);
+                written.resize(pieces.len(), [None, None]);
+                for (piece, [plain, packed]) in pieces.iter().zip(&mut *written) {
+                    let anew = || judgement::piece(snapshot, part, piece);
+                    match (&mut packer, &plain) {
+                        (None, _) => plain.get_or_insert_with(|| Part::plain(anew())),
+                        (Some(packer), plain) => packed.get_or_insert_with(|| match plain {
+                            Some(plain) => packer.pack(&[&plain.pieces[0]]),
+                            None => packer.pack(&[anew().as_bytes()]),
+                        }),
+                    };
+                }
+            }
+            parts.extend(written.iter().filter_map(|piece| piece[form].clone()));
         }
         Part::of(&parts)
     }
@@ -554,7 +579,8 @@ mod tests {
             .stretches
             .iter()
             .flat_map(|s| s.written.iter().flatten());
-        let all = stretches.chain(kept.families.iter().flatten()).flatten();
+        let families = kept.families.iter().flatten();
+        let all = stretches.flatten().chain(families).flatten();
         let pieces = all.flat_map(|part| part.pieces.iter());
         pieces.map(|piece| piece.as_ptr()).collect()
     }
@@ -582,5 +608,48 @@ mod tests {
         assert!(shelves > 20, "{shelves}");
         // of the family of pods one stretch, plain and packed, and the whole in four forms
         assert!((2..=8).contains(&anew), "{anew} of {}", before.len());
+    }
+
+    /// Users and groups are all in one namespace: those that did not move are not written again, and what is sent
+    /// is what somebody writes who has kept nothing.
+    #[test]
+    fn details_of_one_namespace_are_written_a_piece_at_a_time() {
+        let named = |n: u32, since: u32| SubjectDetail {
+            kind: 2,
+            name: format!("user-{n:04}").into(),
+            ..subject(since)
+        };
+        let mut details: Vec<SubjectDetail> = (0..2000).map(|n| named(n, 7)).collect();
+        let judged = |details: &[SubjectDetail]| {
+            let mut judged = Judged {
+                detail_limit: 9999,
+                ..world()
+            };
+            let block = NamespaceBlock {
+                subject_details: details.to_vec(),
+                ..NamespaceBlock::default()
+            };
+            judged.namespaces.insert(Arc::from(""), Arc::new(block));
+            judged
+        };
+        let followed = renderer();
+        texts(&followed, &snapshot(1, judged(&details)));
+        let changes: [fn(&mut Vec<SubjectDetail>); 4] = [
+            |details| details[1000].since = 8,
+            |details| drop(details.remove(500)),
+            |details| details[700].name = Arc::from("user-0700a"),
+            |details| details.insert(0, details[0].clone()),
+        ];
+        for (generation, change) in (2..).zip(changes) {
+            change(&mut details);
+            let before = kept(&followed);
+            let now = snapshot(generation, judged(&details));
+            assert_eq!(texts(&followed, &now), texts(&renderer(), &now));
+            let after = kept(&followed);
+            let anew = after.difference(&before).count();
+            // two pieces at most, plain and packed, and the whole in four forms
+            assert!((3..=8).contains(&anew), "{anew} of {}", after.len());
+            assert!(after.len() > JUDGEMENT + 20, "{}", after.len());
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! The families of the judgement: what their series are, and what they are made of.
 //!
 //! Most of them are a matter of each namespace by itself. They are written, and kept by whoever serves them, a
-//! stretch of namespaces at a time: of thousands of namespaces one has moved between two scrapes.
+//! stretch of namespaces at a time: of thousands of namespaces one has moved between two scrapes. Details of a
+//! namespace that has many, as users and groups are all in `""`, are cut into pieces of the same size.
 
 use super::{
     ACCEPTED_EXPIRY, AUTOMOUNT_PODS, BINDING_KINDS, DANGLING_BINDINGS, DETAIL_DROPPED, ESCALATIONS,
@@ -11,9 +12,15 @@ use super::{
 };
 use crate::ledger::{Judged, NamespaceBlock, Shelf, Snapshot, SubjectDetail, WorkloadDetail};
 use crate::risk::{Priority, Status};
+use foldhash::fast::RandomState;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::hash::BuildHasher as _;
+use std::ops::Range;
+use std::sync::{Arc, LazyLock};
+
+type Block = (Arc<str>, Arc<NamespaceBlock>);
 
 /// A family of the judgement; by namespaces, as a whole, or either.
 struct Part {
@@ -28,6 +35,16 @@ struct ByNamespace {
     write: fn(&str, &NamespaceBlock, &mut Series<'_, '_>) -> Result,
     /// They are the same of both blocks.
     same: fn(&NamespaceBlock, &NamespaceBlock) -> bool,
+    /// Of families of details.
+    cut: Option<Cut>,
+}
+
+/// How the details of a namespace are cut.
+struct Cut {
+    /// By what each of them is called.
+    names: fn(&NamespaceBlock) -> Vec<(usize, &str)>,
+    /// A block with some of them, and nothing else.
+    some: fn(&NamespaceBlock, Range<usize>) -> NamespaceBlock,
 }
 
 /// The series of a family.
@@ -44,7 +61,11 @@ const fn by_namespace(
 ) -> Part {
     Part {
         family,
-        by_namespace: Some(ByNamespace { write, same }),
+        by_namespace: Some(ByNamespace {
+            write,
+            same,
+            cut: None,
+        }),
         whole: None,
     }
 }
@@ -120,6 +141,16 @@ const PARTS: &[Part] = &[
         by_namespace: Some(ByNamespace {
             write: |ns, b, s| b.subject_details.iter().try_for_each(|d| subject(ns, d, s)),
             same: |a, b| a.subject_details == b.subject_details,
+            cut: Some(Cut {
+                names: |b| {
+                    let details = b.subject_details.iter();
+                    details.map(|d| (d.kind, &*d.name)).collect()
+                },
+                some: |b, range| NamespaceBlock {
+                    subject_details: b.subject_details[range].to_vec(),
+                    ..NamespaceBlock::default()
+                },
+            }),
         }),
         whole: Some(Whole {
             write: |judged, s| {
@@ -150,6 +181,16 @@ const PARTS: &[Part] = &[
                     .try_for_each(|d| workload(ns, d, s))
             },
             same: |a, b| a.workload_details == b.workload_details,
+            cut: Some(Cut {
+                names: |b| {
+                    let details = b.workload_details.iter();
+                    details.map(|d| (0, &*d.name)).collect()
+                },
+                some: |b, range| NamespaceBlock {
+                    workload_details: b.workload_details[range].to_vec(),
+                    ..NamespaceBlock::default()
+                },
+            }),
         }),
         whole: Some(Whole {
             write: |judged, s| {
@@ -382,9 +423,9 @@ pub fn header(snapshot: &Arc<Snapshot>, part: usize) -> String {
     written(snapshot, part, What::Header)
 }
 
-/// The series that these namespaces have of a family; they read the same in both formats.
-pub fn stretch(snapshot: &Arc<Snapshot>, part: usize, shelf: &Arc<Shelf>) -> String {
-    let mut text = written(snapshot, part, What::Some(shelf.clone()));
+/// The series of a piece; they read the same in both formats.
+pub fn piece(snapshot: &Arc<Snapshot>, part: usize, piece: &Piece) -> String {
+    let mut text = written(snapshot, part, What::Some(piece.of.clone()));
     let header: usize = text
         .split_inclusive('\n')
         .take_while(|line| line.starts_with('#'))
@@ -400,23 +441,87 @@ pub fn same(part: usize, before: &Judged, now: &Judged) -> bool {
     whole.is_some_and(|whole| (whole.same)(before, now))
 }
 
-/// The families of which these namespaces have the same series in both.
-pub fn same_stretches(before: &Shelf, now: &Shelf) -> [bool; JUDGEMENT] {
-    let names = |shelf: &Shelf| {
-        shelf
-            .iter()
-            .map(|(name, _)| name.clone())
-            .collect::<Vec<_>>()
-    };
-    if names(before) != names(now) {
-        return [false; JUDGEMENT];
+/// Details that are kept together, about: a piece ends before a name that looks like one that begins one, whatever
+/// comes before it, so that one that comes or goes leaves all other pieces as they were.
+const PIECE: usize = 64;
+
+/// Where details of these names are cut; nowhere, as long as there are few.
+fn cuts(names: &[(usize, &str)]) -> Vec<usize> {
+    // nobody can choose names that make one piece of all, or a piece of each
+    static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::default);
+    let begins = |name: &str| HASHER.hash_one(name).is_multiple_of(PIECE as u64);
+    match names.len() > 2 * PIECE {
+        true => (1..names.len()).filter(|at| begins(names[*at].1)).collect(),
+        false => Vec::new(),
     }
-    let blocks = before.iter().zip(now).map(|((_, a), (_, b))| (a, b));
-    let moved: Vec<_> = blocks.filter(|(a, b)| !Arc::ptr_eq(a, b)).collect();
-    std::array::from_fn(|part| {
-        let of = PARTS[part].by_namespace.as_ref();
-        of.is_some_and(|of| moved.iter().all(|(a, b)| (of.same)(a, b)))
-    })
+}
+
+/// A stretch, or the part of it that is written and kept by itself.
+pub struct Piece {
+    of: Arc<Shelf>,
+    /// The namespace and the name with which it begins.
+    begins: (Arc<str>, (usize, String)),
+}
+
+/// The pieces of a stretch in a family, one at least.
+pub fn pieces(part: usize, shelf: &Arc<Shelf>) -> Vec<Piece> {
+    let whole = |shelf: Arc<Shelf>| {
+        let begins = (shelf[0].0.clone(), (0, String::new()));
+        Piece { of: shelf, begins }
+    };
+    let of = PARTS[part].by_namespace.as_ref();
+    let Some(cut) = of.and_then(|of| of.cut.as_ref()) else {
+        return vec![whole(shelf.clone())];
+    };
+    let (mut pieces, mut short) = (Vec::new(), Vec::new());
+    for (ns, block) in &**shelf {
+        let names = (cut.names)(block);
+        let cuts = cuts(&names);
+        if cuts.is_empty() {
+            short.push((ns.clone(), block.clone()));
+            continue;
+        }
+        if !short.is_empty() {
+            pieces.push(whole(Arc::new(std::mem::take(&mut short))));
+        }
+        let mut from = 0;
+        for to in cuts.into_iter().chain([names.len()]) {
+            let (kind, name) = names[from];
+            let some = (cut.some)(block, from..to);
+            pieces.push(Piece {
+                of: Arc::new(vec![(ns.clone(), Arc::new(some))]),
+                begins: (ns.clone(), (kind, name.to_owned())),
+            });
+            from = to;
+        }
+    }
+    if !short.is_empty() {
+        pieces.push(whole(Arc::new(short)));
+    }
+    pieces
+}
+
+/// Of each piece of a stretch as it is now: the piece with the same series that it had before, by its place there.
+pub fn stays(part: usize, before: &Arc<Shelf>, now: &Arc<Shelf>) -> Vec<Option<usize>> {
+    let Some(of) = &PARTS[part].by_namespace else {
+        return Vec::new();
+    };
+    let moved = |(a, b): (&Block, &Block)| !Arc::ptr_eq(&a.1, &b.1) && !(of.same)(&a.1, &b.1);
+    let same = |a: &Shelf, b: &Shelf| {
+        a.len() == b.len()
+            && a.iter().zip(b).all(|(a, b)| a.0 == b.0)
+            && !a.iter().zip(b).any(moved)
+    };
+    let now = pieces(part, now);
+    let before = pieces(part, before).into_iter().enumerate();
+    let before: HashMap<_, _> = before
+        .map(|(at, piece)| (piece.begins, (at, piece.of)))
+        .collect();
+    let stays = now.iter().map(|piece| {
+        let (at, was) = before.get(&piece.begins)?;
+        same(was, &piece.of).then_some(*at)
+    });
+    stays.collect()
 }
 
 /// The judgement as OpenMetrics, without the end marker.
