@@ -280,16 +280,16 @@ impl Live {
     /// Whose edges lead to a set that the subject belongs to, or would if it were there and lent its token.
     pub(crate) fn who_waits_for(&self, id: RowId, key: SubjectKey) -> Vec<RowId> {
         let sets = self.sets_with(id, key, true, true);
-        self.who_waits(sets)
+        self.who_waits(&sets)
     }
 
     /// Whose edges lead to sets whose listed members have moved since this was asked for last.
     pub(crate) fn sets_moved(&mut self) -> Vec<RowId> {
         let sets = std::mem::take(&mut self.moved_sets);
-        self.who_waits(sets)
+        self.who_waits(&sets)
     }
 
-    fn who_waits(&self, sets: Vec<SetKey>) -> Vec<RowId> {
+    fn who_waits(&self, sets: &[SetKey]) -> Vec<RowId> {
         let waiting = sets.iter().filter_map(|key| self.waiting.get(key));
         waiting.flatten().map(|wait| wait.subject).collect()
     }
