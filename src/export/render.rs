@@ -11,7 +11,7 @@
 //! An answer is the parts themselves, and a copy of the small ones alone: however slow a client, what is large is
 //! there once. And a thousand clients that ask in the same moment get the same answer, own families and all.
 
-use super::metrics::judgement::{self, JUDGEMENT};
+use super::metrics::judgement::{self, JUDGEMENT, Whence};
 use super::metrics::{self, About, Work};
 use super::negotiate::{Format, open_metrics_to_text};
 use crate::ledger::{Judged, Shelf, Snapshot};
@@ -138,23 +138,44 @@ impl Stretch {
     }
 }
 
-impl Stretch {
-    /// Keeps of a family what reads the same now; is that all of it?
-    fn follow(&mut self, part: usize, now: &Arc<Shelf>) -> bool {
-        let stays = judgement::stays(part, &self.of, now);
-        let mut before = std::mem::take(&mut self.written[part]);
-        let same = before.len() == stays.len()
-            && stays.iter().enumerate().all(|(at, was)| *was == Some(at));
-        self.written[part] = match same {
-            true => before,
-            false => stays
-                .into_iter()
-                .map(|was| was.and_then(|at| before.get_mut(at)).map(std::mem::take))
-                .map(Option::unwrap_or_default)
-                .collect(),
-        };
-        same
+/// Keeps of a family what reads the same now; is that all of it?
+fn follow(written: &mut Vec<Written>, part: usize, before: Whence<'_>, now: Whence<'_>) -> bool {
+    let stays = judgement::stays(part, before, now);
+    let same =
+        written.len() == stays.len() && stays.iter().enumerate().all(|(at, was)| *was == Some(at));
+    if !same {
+        let mut before = std::mem::take(written);
+        let stays = stays.into_iter();
+        let stays = stays.map(|was| was.and_then(|at| before.get_mut(at)).map(std::mem::take));
+        *written = stays.map(Option::unwrap_or_default).collect();
     }
+    same
+}
+
+/// Writes what is not there, and says what there is.
+fn pieces(
+    written: &mut Vec<Written>,
+    snapshot: &Arc<Snapshot>,
+    part: usize,
+    whence: Whence<'_>,
+    packer: &mut Option<&mut Packer>,
+) -> impl Iterator<Item = Part> {
+    let form = usize::from(packer.is_some());
+    if written.is_empty() || written.iter().any(|piece| piece[form].is_none()) {
+        let pieces = judgement::pieces(part, whence);
+        written.resize(pieces.len(), [None, None]);
+        for (piece, [plain, packed]) in pieces.iter().zip(&mut *written) {
+            let anew = || judgement::piece(snapshot, part, piece);
+            match (&mut *packer, &plain) {
+                (None, _) => plain.get_or_insert_with(|| Part::plain(anew())),
+                (Some(packer), plain) => packed.get_or_insert_with(|| match plain {
+                    Some(plain) => packer.pack(&[&plain.pieces[0]]),
+                    None => packer.pack(&[anew().as_bytes()]),
+                }),
+            };
+        }
+    }
+    written.iter().filter_map(move |piece| piece[form].clone())
 }
 
 /// What is kept of the answers.
@@ -166,6 +187,8 @@ struct Kept {
     /// Which of them are written by namespaces.
     by_namespaces: [bool; JUDGEMENT],
     stretches: Vec<Stretch>,
+    /// Families of details of which the limit leaves some out.
+    limited: [Vec<Written>; JUDGEMENT],
     answers: Answers,
 }
 
@@ -276,8 +299,9 @@ impl Kept {
             };
             same_places &= was == place;
             if !Arc::ptr_eq(&stretch.of, shelf) {
+                let (was, is) = (Whence::Stretch(&stretch.of), Whence::Stretch(shelf));
                 for (part, same) in same.iter_mut().enumerate() {
-                    *same &= stretch.follow(part, shelf);
+                    *same &= follow(&mut stretch.written[part], part, was, is);
                 }
                 stretch.of = shelf.clone();
             }
@@ -285,10 +309,24 @@ impl Kept {
         }
         for (part, family) in self.families.iter_mut().enumerate() {
             let stays = match by_namespaces[part] {
-                true => self.by_namespaces[part] && same_places && same[part],
-                false => before
-                    .as_ref()
-                    .is_some_and(|b| !self.by_namespaces[part] && judgement::same(part, b, now)),
+                true => {
+                    self.limited[part].clear();
+                    self.by_namespaces[part] && same_places && same[part]
+                }
+                false => {
+                    let before = before.as_ref().filter(|_| !self.by_namespaces[part]);
+                    let stays = before.is_some_and(|b| judgement::same(part, b, now));
+                    let limited = &mut self.limited[part];
+                    match before {
+                        Some(before) if !stays => {
+                            let (was, is) = (Whence::Limited(before), Whence::Limited(now));
+                            follow(limited, part, was, is);
+                        }
+                        Some(_) => {}
+                        None => limited.clear(),
+                    }
+                    stays
+                }
             };
             if !stays {
                 *family = Default::default();
@@ -316,10 +354,11 @@ impl Kept {
                 if let Some(written) = &self.families[part][form] {
                     return written.clone();
                 }
-                let written = match (packer.as_mut(), self.by_namespaces[part]) {
+                let in_pieces = self.by_namespaces[part] || judgement::of_details(part);
+                let written = match (packer.as_mut(), in_pieces) {
                     (packer, true) => {
                         let header = in_format(judgement::header(snapshot, part));
-                        self.in_stretches(snapshot, part, header, packer)
+                        self.in_pieces(snapshot, part, header, packer)
                     }
                     (None, false) => Part::plain(in_format(judgement::all(snapshot, part))),
                     (Some(packer), false) => match &self.families[part][plain] {
@@ -338,8 +377,8 @@ impl Kept {
             .collect()
     }
 
-    /// A family whose series are written by namespaces.
-    fn in_stretches(
+    /// A family whose series are written piece by piece.
+    fn in_pieces(
         &mut self,
         snapshot: &Arc<Snapshot>,
         part: usize,
@@ -350,24 +389,15 @@ impl Kept {
             Some(packer) => packer.pack(&[header.as_bytes()]),
             None => Part::plain(header),
         }];
-        for stretch in &mut self.stretches {
-            let written = &mut stretch.written[part];
-            let form = usize::from(packer.is_some());
-            if written.is_empty() || written.iter().any(|piece| piece[form].is_none()) {
-                let pieces = judgement::pieces(part, &stretch.of);
-                written.resize(pieces.len(), [None, None]);
-                for (piece, [plain, packed]) in pieces.iter().zip(&mut *written) {
-                    let anew = || judgement::piece(snapshot, part, piece);
-                    match (&mut packer, &plain) {
-                        (None, _) => plain.get_or_insert_with(|| Part::plain(anew())),
-                        (Some(packer), plain) => packed.get_or_insert_with(|| match plain {
-                            Some(plain) => packer.pack(&[&plain.pieces[0]]),
-                            None => packer.pack(&[anew().as_bytes()]),
-                        }),
-                    };
-                }
+        let packer = &mut packer;
+        if self.by_namespaces[part] {
+            for Stretch { of, written } in &mut self.stretches {
+                let (written, of) = (&mut written[part], Whence::Stretch(of));
+                parts.extend(pieces(written, snapshot, part, of, packer));
             }
-            parts.extend(written.iter().filter_map(|piece| piece[form].clone()));
+        } else {
+            let (written, of) = (&mut self.limited[part], Whence::Limited(&snapshot.judged));
+            parts.extend(pieces(written, snapshot, part, of, packer));
         }
         Part::of(&parts)
     }
@@ -579,8 +609,9 @@ mod tests {
             .stretches
             .iter()
             .flat_map(|s| s.written.iter().flatten());
+        let limited = kept.limited.iter().flatten();
         let families = kept.families.iter().flatten();
-        let all = stretches.flatten().chain(families).flatten();
+        let all = stretches.chain(limited).flatten().chain(families).flatten();
         let pieces = all.flat_map(|part| part.pieces.iter());
         pieces.map(|piece| piece.as_ptr()).collect()
     }
@@ -611,7 +642,7 @@ mod tests {
     }
 
     /// Users and groups are all in one namespace: those that did not move are not written again, and what is sent
-    /// is what somebody writes who has kept nothing.
+    /// is what somebody writes who has kept nothing; where the limit leaves some out, too.
     #[test]
     fn details_of_one_namespace_are_written_a_piece_at_a_time() {
         let named = |n: u32, since: u32| SubjectDetail {
@@ -619,37 +650,40 @@ mod tests {
             name: format!("user-{n:04}").into(),
             ..subject(since)
         };
-        let mut details: Vec<SubjectDetail> = (0..2000).map(|n| named(n, 7)).collect();
-        let judged = |details: &[SubjectDetail]| {
-            let mut judged = Judged {
-                detail_limit: 9999,
-                ..world()
-            };
-            let block = NamespaceBlock {
-                subject_details: details.to_vec(),
-                ..NamespaceBlock::default()
-            };
-            judged.namespaces.insert(Arc::from(""), Arc::new(block));
-            judged
-        };
-        let followed = renderer();
-        texts(&followed, &snapshot(1, judged(&details)));
         let changes: [fn(&mut Vec<SubjectDetail>); 4] = [
             |details| details[1000].since = 8,
             |details| drop(details.remove(500)),
             |details| details[700].name = Arc::from("user-0700a"),
             |details| details.insert(0, details[0].clone()),
         ];
-        for (generation, change) in (2..).zip(changes) {
-            change(&mut details);
-            let before = kept(&followed);
-            let now = snapshot(generation, judged(&details));
-            assert_eq!(texts(&followed, &now), texts(&renderer(), &now));
-            let after = kept(&followed);
-            let anew = after.difference(&before).count();
-            // two pieces at most, plain and packed, and the whole in four forms
-            assert!((3..=8).contains(&anew), "{anew} of {}", after.len());
-            assert!(after.len() > JUDGEMENT + 20, "{}", after.len());
+        for limit in [9999, 1900] {
+            let mut details: Vec<SubjectDetail> = (0..2000).map(|n| named(n, 7)).collect();
+            let judged = |details: &[SubjectDetail]| {
+                let mut judged = Judged {
+                    detail_limit: limit,
+                    ..world()
+                };
+                let block = NamespaceBlock {
+                    subject_details: details.to_vec(),
+                    ..NamespaceBlock::default()
+                };
+                judged.namespaces.insert(Arc::from(""), Arc::new(block));
+                judged
+            };
+            let followed = renderer();
+            texts(&followed, &snapshot(1, judged(&details)));
+            for (generation, change) in (2..).zip(changes) {
+                change(&mut details);
+                let before = kept(&followed);
+                let now = snapshot(generation, judged(&details));
+                assert_eq!(texts(&followed, &now), texts(&renderer(), &now));
+                let after = kept(&followed);
+                let anew = after.difference(&before).count();
+                // three pieces at most, as one that comes may push another beyond the limit, plain and packed; the
+                // whole in four forms; how many are left out
+                assert!((3..=14).contains(&anew), "{anew} of {}", after.len());
+                assert!(after.len() > JUDGEMENT + 20, "{}", after.len());
+            }
         }
     }
 }

@@ -1,8 +1,9 @@
 //! The families of the judgement: what their series are, and what they are made of.
 //!
 //! Most of them are a matter of each namespace by itself. They are written, and kept by whoever serves them, a
-//! stretch of namespaces at a time: of thousands of namespaces one has moved between two scrapes. Details of a
-//! namespace that has many, as users and groups are all in `""`, are cut into pieces of the same size.
+//! stretch of namespaces at a time: of thousands of namespaces one has moved between two scrapes. Details, where
+//! they are many, are cut into [pieces](Piece): users and groups are all in one namespace, and where the limit leaves
+//! some out it decides over all.
 
 use super::{
     ACCEPTED_EXPIRY, AUTOMOUNT_PODS, BINDING_KINDS, DANGLING_BINDINGS, DETAIL_DROPPED, ESCALATIONS,
@@ -10,17 +11,16 @@ use super::{
     RISKY_BINDINGS, RISKY_ROLES, RISKY_SUBJECTS, ROLE_KINDS, RULE_SUBJECTS, Result, SECRET_PODS,
     SINCE, SUBJECT_KINDS, SUBJECTS, Series, WILDCARD_RULES, Zero, encode, family, zero,
 };
-use crate::ledger::{Judged, NamespaceBlock, Shelf, Snapshot, SubjectDetail, WorkloadDetail};
+use crate::ledger::{
+    Detailed, Judged, NamespaceBlock, Shelf, Snapshot, SubjectDetail, WorkloadDetail,
+};
 use crate::risk::{Priority, Status};
 use foldhash::fast::RandomState;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use std::collections::HashMap;
 use std::hash::BuildHasher as _;
-use std::ops::Range;
 use std::sync::{Arc, LazyLock};
-
-type Block = (Arc<str>, Arc<NamespaceBlock>);
 
 /// A family of the judgement; by namespaces, as a whole, or either.
 struct Part {
@@ -35,16 +35,15 @@ struct ByNamespace {
     write: fn(&str, &NamespaceBlock, &mut Series<'_, '_>) -> Result,
     /// They are the same of both blocks.
     same: fn(&NamespaceBlock, &NamespaceBlock) -> bool,
-    /// Of families of details.
-    cut: Option<Cut>,
+    /// It is a family of details.
+    details: Option<Of>,
 }
 
-/// How the details of a namespace are cut.
-struct Cut {
-    /// By what each of them is called.
-    names: fn(&NamespaceBlock) -> Vec<(usize, &str)>,
-    /// A block with some of them, and nothing else.
-    some: fn(&NamespaceBlock, Range<usize>) -> NamespaceBlock,
+/// What details are of.
+#[derive(Clone, Copy)]
+enum Of {
+    Subjects,
+    Workloads,
 }
 
 /// The series of a family.
@@ -64,7 +63,7 @@ const fn by_namespace(
         by_namespace: Some(ByNamespace {
             write,
             same,
-            cut: None,
+            details: None,
         }),
         whole: None,
     }
@@ -141,16 +140,7 @@ const PARTS: &[Part] = &[
         by_namespace: Some(ByNamespace {
             write: |ns, b, s| b.subject_details.iter().try_for_each(|d| subject(ns, d, s)),
             same: |a, b| a.subject_details == b.subject_details,
-            cut: Some(Cut {
-                names: |b| {
-                    let details = b.subject_details.iter();
-                    details.map(|d| (d.kind, &*d.name)).collect()
-                },
-                some: |b, range| NamespaceBlock {
-                    subject_details: b.subject_details[range].to_vec(),
-                    ..NamespaceBlock::default()
-                },
-            }),
+            details: Some(Of::Subjects),
         }),
         whole: Some(Whole {
             write: |judged, s| {
@@ -181,16 +171,7 @@ const PARTS: &[Part] = &[
                     .try_for_each(|d| workload(ns, d, s))
             },
             same: |a, b| a.workload_details == b.workload_details,
-            cut: Some(Cut {
-                names: |b| {
-                    let details = b.workload_details.iter();
-                    details.map(|d| (0, &*d.name)).collect()
-                },
-                some: |b, range| NamespaceBlock {
-                    workload_details: b.workload_details[range].to_vec(),
-                    ..NamespaceBlock::default()
-                },
-            }),
+            details: Some(Of::Workloads),
         }),
         whole: Some(Whole {
             write: |judged, s| {
@@ -363,8 +344,8 @@ enum What {
     All,
     /// Its header.
     Header,
-    /// The header, and the series of some namespaces.
-    Some(Arc<Shelf>),
+    /// The header, and these.
+    Some(Arc<Content>),
 }
 
 /// A family of the judgement, as prometheus-client asks for it.
@@ -385,13 +366,17 @@ impl Collector for JudgementCollector {
         let judged = &self.snapshot.judged;
         family(&mut encoder, part.family, |s| match &self.what {
             What::Header => Ok(()),
-            What::Some(shelf) => {
-                let of = part.by_namespace.as_ref();
-                let mut blocks = of
-                    .into_iter()
-                    .flat_map(|of| shelf.iter().map(move |b| (of, b)));
-                blocks.try_for_each(|(of, (ns, block))| (of.write)(ns, block, s))
-            }
+            What::Some(some) => match &**some {
+                Content::Namespaces(shelf) => {
+                    let of = part.by_namespace.as_ref();
+                    let mut blocks = of
+                        .into_iter()
+                        .flat_map(|of| shelf.iter().map(move |b| (of, b)));
+                    blocks.try_for_each(|(of, (ns, block))| (of.write)(ns, block, s))
+                }
+                Content::Subjects(some) => some.iter().try_for_each(|(ns, d)| subject(ns, d, s)),
+                Content::Workloads(some) => some.iter().try_for_each(|(ns, d)| workload(ns, d, s)),
+            },
             What::All => match (&part.by_namespace, &part.whole) {
                 (_, Some(whole)) => (whole.write)(judged, s),
                 (Some(of), None) => {
@@ -423,9 +408,133 @@ pub fn header(snapshot: &Arc<Snapshot>, part: usize) -> String {
     written(snapshot, part, What::Header)
 }
 
+/// Details that are kept together, about.
+const PIECE: usize = 64;
+
+/// Series of a family that are written and kept together.
+pub struct Piece {
+    content: Arc<Content>,
+    /// Tells it from the others of its stretch.
+    begins: (Arc<str>, usize, String),
+}
+
+#[derive(Debug)]
+enum Content {
+    Namespaces(Arc<Shelf>),
+    Subjects(Vec<Detailed<SubjectDetail>>),
+    Workloads(Vec<Detailed<WorkloadDetail>>),
+}
+
+/// What pieces are cut from.
+#[derive(Clone, Copy)]
+pub enum Whence<'a> {
+    /// A stretch of namespaces.
+    Stretch(&'a Arc<Shelf>),
+    /// Details within the limit.
+    Limited(&'a Judged),
+}
+
+/// Is the family one of details?
+pub fn of_details(part: usize) -> bool {
+    let of = PARTS[part].by_namespace.as_ref();
+    of.is_some_and(|of| of.details.is_some())
+}
+
+/// Cuts details, if they are many, before names that look like one that begins a piece, whatever comes before: one
+/// that comes or goes leaves all other pieces as they were.
+fn cut<'a, T: Clone + 'a>(
+    details: impl Iterator<Item = (&'a Arc<str>, &'a T)>,
+    name: impl Fn(&T) -> (usize, &str),
+    content: impl Fn(Vec<Detailed<T>>) -> Content,
+) -> Vec<Piece> {
+    // nobody can choose names that make one piece of all, or a piece of each
+    static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::default);
+    let begins = |d: &T| HASHER.hash_one(name(d)).is_multiple_of(PIECE as u64);
+    let details: Vec<(&Arc<str>, &T)> = details.collect();
+    let many = details.len() > 4 * PIECE;
+    let pieces = details.chunk_by(|_, (_, next)| !(many && begins(next)));
+    // where there is nothing, that is a piece too
+    let nothing = details.is_empty().then_some(&[][..]);
+    let piece = |some: &[(&Arc<str>, &T)]| {
+        let first = some.first().filter(|_| many).map(|(ns, d)| {
+            let (kind, name) = name(d);
+            (Arc::clone(ns), kind, name.to_owned())
+        });
+        let some = some.iter().map(|(ns, d)| (Arc::clone(ns), T::clone(d)));
+        Piece {
+            begins: first.unwrap_or_default(),
+            content: Arc::new(content(some.collect())),
+        }
+    };
+    pieces.chain(nothing).map(piece).collect()
+}
+
+/// The pieces of a family, in the order of its series.
+pub fn pieces(part: usize, whence: Whence<'_>) -> Vec<Piece> {
+    fn subject(d: &SubjectDetail) -> (usize, &str) {
+        (d.kind, &d.name)
+    }
+    fn workload(d: &WorkloadDetail) -> (usize, &str) {
+        (0, &d.name)
+    }
+    let of = PARTS[part].by_namespace.as_ref();
+    match (of.and_then(|of| of.details), whence) {
+        (None, Whence::Stretch(shelf)) => vec![Piece {
+            content: Arc::new(Content::Namespaces(shelf.clone())),
+            begins: Default::default(),
+        }],
+        (None, Whence::Limited(_)) => Vec::new(),
+        (Some(Of::Subjects), Whence::Stretch(shelf)) => {
+            let all = shelf.iter();
+            let all = all.flat_map(|(ns, b)| b.subject_details.iter().map(move |d| (ns, d)));
+            cut(all, subject, Content::Subjects)
+        }
+        (Some(Of::Subjects), Whence::Limited(judged)) => {
+            let all = judged.subjects().iter().map(|(ns, d)| (ns, d));
+            cut(all, subject, Content::Subjects)
+        }
+        (Some(Of::Workloads), Whence::Stretch(shelf)) => {
+            let all = shelf.iter();
+            let all = all.flat_map(|(ns, b)| b.workload_details.iter().map(move |d| (ns, d)));
+            cut(all, workload, Content::Workloads)
+        }
+        (Some(Of::Workloads), Whence::Limited(judged)) => {
+            let all = judged.workloads().iter().map(|(ns, d)| (ns, d));
+            cut(all, workload, Content::Workloads)
+        }
+    }
+}
+
+/// Of each piece as it is now: the one with the same series that there was before, by its place.
+pub fn stays(part: usize, before: Whence<'_>, now: Whence<'_>) -> Vec<Option<usize>> {
+    let before = pieces(part, before).into_iter().enumerate();
+    let before = before.map(|(at, piece)| (piece.begins, (at, piece.content)));
+    let before: HashMap<_, _> = before.collect();
+    let now = pieces(part, now).into_iter();
+    let stays = now.map(|piece| {
+        let (at, was) = before.get(&piece.begins)?;
+        reads_the_same(part, was, &piece.content).then_some(*at)
+    });
+    stays.collect()
+}
+
+fn reads_the_same(part: usize, a: &Content, b: &Content) -> bool {
+    match (a, b) {
+        (Content::Namespaces(a), Content::Namespaces(b)) => {
+            let of = PARTS[part].by_namespace.as_ref();
+            let same = |a, b| of.is_some_and(|of| Arc::ptr_eq(a, b) || (of.same)(a, b));
+            let mut pairs = a.iter().zip(&**b);
+            a.len() == b.len() && pairs.all(|(a, b)| a.0 == b.0 && same(&a.1, &b.1))
+        }
+        (Content::Subjects(a), Content::Subjects(b)) => a == b,
+        (Content::Workloads(a), Content::Workloads(b)) => a == b,
+        _ => false,
+    }
+}
+
 /// The series of a piece; they read the same in both formats.
 pub fn piece(snapshot: &Arc<Snapshot>, part: usize, piece: &Piece) -> String {
-    let mut text = written(snapshot, part, What::Some(piece.of.clone()));
+    let mut text = written(snapshot, part, What::Some(piece.content.clone()));
     let header: usize = text
         .split_inclusive('\n')
         .take_while(|line| line.starts_with('#'))
@@ -439,89 +548,6 @@ pub fn piece(snapshot: &Arc<Snapshot>, part: usize, piece: &Piece) -> String {
 pub fn same(part: usize, before: &Judged, now: &Judged) -> bool {
     let whole = PARTS[part].whole.as_ref();
     whole.is_some_and(|whole| (whole.same)(before, now))
-}
-
-/// Details that are kept together, about: a piece ends before a name that looks like one that begins one, whatever
-/// comes before it, so that one that comes or goes leaves all other pieces as they were.
-const PIECE: usize = 64;
-
-/// Where details of these names are cut; nowhere, as long as there are few.
-fn cuts(names: &[(usize, &str)]) -> Vec<usize> {
-    // nobody can choose names that make one piece of all, or a piece of each
-    static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::default);
-    let begins = |name: &str| HASHER.hash_one(name).is_multiple_of(PIECE as u64);
-    match names.len() > 2 * PIECE {
-        true => (1..names.len()).filter(|at| begins(names[*at].1)).collect(),
-        false => Vec::new(),
-    }
-}
-
-/// A stretch, or the part of it that is written and kept by itself.
-pub struct Piece {
-    of: Arc<Shelf>,
-    /// The namespace and the name with which it begins.
-    begins: (Arc<str>, (usize, String)),
-}
-
-/// The pieces of a stretch in a family, one at least.
-pub fn pieces(part: usize, shelf: &Arc<Shelf>) -> Vec<Piece> {
-    let whole = |shelf: Arc<Shelf>| {
-        let begins = (shelf[0].0.clone(), (0, String::new()));
-        Piece { of: shelf, begins }
-    };
-    let of = PARTS[part].by_namespace.as_ref();
-    let Some(cut) = of.and_then(|of| of.cut.as_ref()) else {
-        return vec![whole(shelf.clone())];
-    };
-    let (mut pieces, mut short) = (Vec::new(), Vec::new());
-    for (ns, block) in &**shelf {
-        let names = (cut.names)(block);
-        let cuts = cuts(&names);
-        if cuts.is_empty() {
-            short.push((ns.clone(), block.clone()));
-            continue;
-        }
-        if !short.is_empty() {
-            pieces.push(whole(Arc::new(std::mem::take(&mut short))));
-        }
-        let mut from = 0;
-        for to in cuts.into_iter().chain([names.len()]) {
-            let (kind, name) = names[from];
-            let some = (cut.some)(block, from..to);
-            pieces.push(Piece {
-                of: Arc::new(vec![(ns.clone(), Arc::new(some))]),
-                begins: (ns.clone(), (kind, name.to_owned())),
-            });
-            from = to;
-        }
-    }
-    if !short.is_empty() {
-        pieces.push(whole(Arc::new(short)));
-    }
-    pieces
-}
-
-/// Of each piece of a stretch as it is now: the piece with the same series that it had before, by its place there.
-pub fn stays(part: usize, before: &Arc<Shelf>, now: &Arc<Shelf>) -> Vec<Option<usize>> {
-    let Some(of) = &PARTS[part].by_namespace else {
-        return Vec::new();
-    };
-    let moved = |(a, b): (&Block, &Block)| !Arc::ptr_eq(&a.1, &b.1) && !(of.same)(&a.1, &b.1);
-    let same = |a: &Shelf, b: &Shelf| {
-        a.len() == b.len()
-            && a.iter().zip(b).all(|(a, b)| a.0 == b.0)
-            && !a.iter().zip(b).any(moved)
-    };
-    let now = pieces(part, now);
-    let before = pieces(part, before).into_iter().enumerate();
-    let before: HashMap<_, _> = before
-        .map(|(at, piece)| (piece.begins, (at, piece.of)))
-        .collect();
-    let stays = now.iter().map(|piece| {
-        let (at, was) = before.get(&piece.begins)?;
-        same(was, &piece.of).then_some(*at)
-    });
-    stays.collect()
 }
 
 /// The judgement as OpenMetrics, without the end marker.
