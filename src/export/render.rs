@@ -512,10 +512,10 @@ mod tests {
             ("needless", &|b| b.needless_token_pods += 1),
             ("escape", &|b| level(&mut b.node_escape_pods)),
             ("secrets", &|b| b.secret_pods[1] += 1),
-            ("wildcards", &|b| level(&mut b.wildcard_rules[0])),
-            ("roles", &|b| level(&mut b.roles[0][1])),
-            ("bindings", &|b| level(&mut b.bindings[1])),
-            ("dangling", &|b| b.dangling[0][1] += 1),
+            ("wildcards", &|b| level(&mut b.wildcard_rules)),
+            ("roles", &|b| level(&mut b.roles[1])),
+            ("bindings", &|b| level(&mut b.bindings)),
+            ("dangling", &|b| b.dangling[1] += 1),
         ];
         let mut worlds: Vec<(&str, Judged)> = in_a_block
             .iter()

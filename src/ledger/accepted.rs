@@ -958,9 +958,9 @@ mod tests {
             let high = Priority::High;
             [
                 one(&block.hot_pods, critical),
-                one(&block.bindings[0], high),
-                one(&block.roles[0][1], high),
-                one(&block.wildcard_rules[0], high),
+                one(&block.bindings, high),
+                one(&block.roles[1], high),
+                one(&block.wildcard_rules, high),
                 judged
                     .rules
                     .iter()

@@ -79,20 +79,19 @@ impl Sums {
         }
     }
 
-    /// Moves the counts of a namespace. Those of ClusterRoles and their bindings are in `""`, and nothing else is.
-    pub(super) fn add_to(&self, namespace: Sym, block: &mut NamespaceBlock) {
-        let kind = usize::from(namespace == Sym::EMPTY);
+    /// Moves the counts of a namespace.
+    pub(super) fn add_to(&self, block: &mut NamespaceBlock) {
         let add = |to: &mut u32, by: &u32| *to = to.wrapping_add(*by);
         let add_levels = |to: &mut ByLevel, by: &ByLevel| {
             let to = to.iter_mut().flatten();
             to.zip(by.iter().flatten()).for_each(|(to, by)| add(to, by));
         };
-        add_levels(&mut block.wildcard_rules[kind], &self.wildcard_rules);
-        for (to, by) in block.roles[kind].iter_mut().zip(&self.roles) {
+        add_levels(&mut block.wildcard_rules, &self.wildcard_rules);
+        for (to, by) in block.roles.iter_mut().zip(&self.roles) {
             add_levels(to, by);
         }
-        add_levels(&mut block.bindings[kind], &self.bindings);
-        for (to, by) in block.dangling[kind].iter_mut().zip(&self.dangling) {
+        add_levels(&mut block.bindings, &self.bindings);
+        for (to, by) in block.dangling.iter_mut().zip(&self.dangling) {
             add(to, by);
         }
     }

@@ -21,6 +21,7 @@ mod cost;
 mod details;
 mod grants;
 mod graph;
+mod lists;
 mod live;
 mod names;
 mod piece;
@@ -58,8 +59,9 @@ pub use watch::WatchState;
 
 use crate::object::{Binding, Object, Origin, Pod, Resource, Role, ServiceAccount, Subject};
 use crate::rbac::{MASTERS, OLDEST, PackedRules, ServerVersion, shipped_roles};
-use crate::risk::{Catalogue, Priority, To, audience_accepted, secret_may_be_token_of};
+use crate::risk::{Catalogue, Priority, RuleId, To, audience_accepted, secret_may_be_token_of};
 use grants::{Counted, MovedGrants};
+use lists::Lists;
 use names::{Names, Sym};
 use piece::Piece;
 use pod_name::PodName;
@@ -70,7 +72,7 @@ use rows::{
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use subjects::{Subjects, namespace_of};
-use table::{Map, Part, RowId, Table};
+use table::{Map, Part, RowId, Table, make_room};
 
 /// What the world behind the source is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,6 +193,7 @@ pub struct Ledger {
     skipped: BTreeMap<String, u64>,
     blocks: Blocks,
     counted: Piece<Counted>,
+    rule_lists: Piece<Lists<(RuleId, Priority)>>,
     rule_counts: tally::RuleCounts,
     last_judged: Arc<Judged>,
     generation: u64,
@@ -339,6 +342,7 @@ impl Ledger {
             skipped: BTreeMap::new(),
             blocks: Blocks::default(),
             counted: Piece::default(),
+            rule_lists: Piece::default(),
             last_judged: Arc::default(),
             generation: 0,
             now: 0,
@@ -1106,6 +1110,7 @@ impl Ledger {
         self.replica(namespace, &linked, true);
         if linked.node != Sym::EMPTY {
             let node = self.nodes.entry(linked.node).or_default();
+            make_room(&mut node.pods);
             node.pods.push(id);
             if linked.takes_node() {
                 node.escapes += 1;

@@ -84,7 +84,7 @@ impl Ledger {
         self.rule_counts = RuleCounts::new(self.policy.catalogue.rules.len());
         for id in 0..self.subjects.bound() {
             if let Some(row) = self.subjects.get_mut(id as u32) {
-                row.rules = Box::default();
+                row.rules = Arc::default();
             }
         }
         let roles: Vec<_> = self.roles.iter().map(|(id, ..)| id).collect();

@@ -236,7 +236,7 @@ pub(crate) struct SubjectRow {
     /// Own priority up to which the shipped pairs answer for it.
     pub(crate) covered: Option<Priority>,
     /// Rules that match it, each at its highest priority.
-    pub(crate) rules: Box<[(RuleId, Priority)]>,
+    pub(crate) rules: Arc<[(RuleId, Priority)]>,
     pub(crate) edges: Box<[EdgeRow]>,
     /// Since when it holds what it holds on its own.
     pub(crate) since_own: Seldom<SinceOwn>,
@@ -318,7 +318,7 @@ impl SubjectRow {
             effective: Priority::None,
             status: Status::Open,
             covered: None,
-            rules: Box::default(),
+            rules: Arc::default(),
             edges: Box::default(),
             since_own: Seldom::default(),
             since: 0,

@@ -1104,7 +1104,8 @@ impl Ledger {
             let best = rules.entry(f.rule).or_default();
             *best = (*best).max(f.priority);
         }
-        let rules: Box<[(RuleId, Priority)]> = rules.into_iter().collect();
+        let rules: Vec<(RuleId, Priority)> = rules.into_iter().collect();
+        let rules = self.rule_lists.share(&rules);
         let without_pods = self.settings.without_pods;
         let edges: Box<[EdgeRow]> = judged
             .edges

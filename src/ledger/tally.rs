@@ -41,14 +41,14 @@ pub struct NamespaceBlock {
     pub node_escape_pods: ByLevel,
     /// Live pods that receive Secrets by volume, by environment.
     pub secret_pods: [u32; 2],
-    /// Rules with a wildcard: Role, ClusterRole.
-    pub wildcard_rules: [ByLevel; 2],
-    /// Roles by bound (0 no, 1 yes): Role, ClusterRole.
-    pub roles: [[ByLevel; 2]; 2],
-    /// Bindings: RoleBinding, ClusterRoleBinding.
-    pub bindings: [ByLevel; 2],
-    /// Bindings to a missing role, to a missing account, same kinds.
-    pub dangling: [[u32; 2]; 2],
+    /// Rules with a wildcard of Roles; in `""` of ClusterRoles, which are nowhere else.
+    pub wildcard_rules: ByLevel,
+    /// Roles by bound (0 no, 1 yes); in `""` ClusterRoles.
+    pub roles: [ByLevel; 2],
+    /// RoleBindings; in `""` ClusterRoleBindings.
+    pub bindings: ByLevel,
+    /// Of these, to a missing role, to a missing account.
+    pub dangling: [u32; 2],
     /// Subjects of the priorities in detail.
     pub subject_details: Vec<SubjectDetail>,
     /// Workloads of the priorities in detail.
@@ -320,7 +320,7 @@ impl Ledger {
                 block.node_escape_pods = self.node_escapes(ns);
             }
             if let Some(moved) = grants.get(&ns) {
-                moved.add_to(ns, &mut block);
+                moved.add_to(&mut block);
             }
             let (subjects, workloads) = known.map_or((&[][..], &[][..]), |known| {
                 (&known.subject_details, &known.workload_details)
@@ -392,7 +392,7 @@ impl Ledger {
     pub(super) fn count(&self, ns: Sym) -> NamespaceBlock {
         let mut block = NamespaceBlock::default();
         self.count_inhabitants(ns, |id| self.rests_on_groups(id), &mut block);
-        self.sums(ns).add_to(ns, &mut block);
+        self.sums(ns).add_to(&mut block);
         block
     }
 

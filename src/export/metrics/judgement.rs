@@ -86,6 +86,11 @@ fn kind_can_be_in(kind: usize, namespace: &str) -> bool {
     (kind == 1) != namespace.is_empty()
 }
 
+/// Of a kind that lies in namespaces and the one that does not, the one that this can have.
+fn kind_in<'a>(namespace: &str, kinds: [&'a str; 2]) -> &'a str {
+    kinds[usize::from(namespace.is_empty())]
+}
+
 /// The families that a judgement without pods has nothing to say of.
 const OF_PODS: [&Family; 8] = [
     &PODS,
@@ -223,27 +228,22 @@ const PARTS: &[Part] = &[
     by_namespace(
         &WILDCARD_RULES,
         |ns, b, s| {
-            for (kind, name) in ROLE_KINDS.iter().enumerate() {
-                let zero = zero((kind == 1) == ns.is_empty());
-                s.levels(&[ns, name], &b.wildcard_rules[kind], zero, true)?;
-            }
-            Ok(())
+            let kind = kind_in(ns, ROLE_KINDS);
+            s.levels(&[ns, kind], &b.wildcard_rules, Zero::Open, true)
         },
         |a, b| a.wildcard_rules == b.wildcard_rules,
     ),
     by_namespace(
         &RISKY_ROLES,
         |ns, b, s| {
-            for (kind, name) in ROLE_KINDS.iter().enumerate() {
-                for (bound, word) in ["false", "true"].into_iter().enumerate() {
-                    for p in Priority::RISKY {
-                        for status in Status::ALL {
-                            let n = b.roles[kind][bound][p as usize][status as usize];
-                            let known = ns.is_empty() && kind == 1 && status == Status::Open;
-                            if n > 0 || known {
-                                let values = [ns, name, p.as_str(), word, status.as_str()];
-                                s.put(&values, u64::from(n))?;
-                            }
+            let kind = kind_in(ns, ROLE_KINDS);
+            for (bound, word) in ["false", "true"].into_iter().enumerate() {
+                for p in Priority::RISKY {
+                    for status in Status::ALL {
+                        let n = b.roles[bound][p as usize][status as usize];
+                        if n > 0 || (ns.is_empty() && status == Status::Open) {
+                            let values = [ns, kind, p.as_str(), word, status.as_str()];
+                            s.put(&values, u64::from(n))?;
                         }
                     }
                 }
@@ -255,24 +255,19 @@ const PARTS: &[Part] = &[
     by_namespace(
         &RISKY_BINDINGS,
         |ns, b, s| {
-            for (kind, name) in BINDING_KINDS.iter().enumerate() {
-                let zero = zero(ns.is_empty() && kind == 1);
-                s.levels(&[ns, name], &b.bindings[kind], zero, false)?;
-            }
-            Ok(())
+            let kind = kind_in(ns, BINDING_KINDS);
+            s.levels(&[ns, kind], &b.bindings, zero(ns.is_empty()), false)
         },
         |a, b| a.bindings == b.bindings,
     ),
     by_namespace(
         &DANGLING_BINDINGS,
         |ns, b, s| {
-            for (kind, name) in BINDING_KINDS.iter().enumerate() {
-                let reasons = ["role-missing", "serviceaccount-missing"];
-                for (i, reason) in reasons.into_iter().enumerate() {
-                    let n = b.dangling[kind][i];
-                    if n > 0 || (ns.is_empty() && kind == 1) {
-                        s.put(&[ns, name, reason], u64::from(n))?;
-                    }
+            let kind = kind_in(ns, BINDING_KINDS);
+            let reasons = ["role-missing", "serviceaccount-missing"];
+            for (n, reason) in b.dangling.into_iter().zip(reasons) {
+                if n > 0 || ns.is_empty() {
+                    s.put(&[ns, kind, reason], u64::from(n))?;
                 }
             }
             Ok(())
