@@ -14,6 +14,7 @@
 //! between two settled batches.
 
 mod accepted;
+mod alike;
 mod blocks;
 mod change;
 #[cfg(test)]
@@ -21,7 +22,6 @@ mod cost;
 mod details;
 mod grants;
 mod graph;
-mod lists;
 mod live;
 mod names;
 mod piece;
@@ -59,9 +59,9 @@ pub use watch::WatchState;
 
 use crate::object::{Binding, Object, Origin, Pod, Resource, Role, ServiceAccount, Subject};
 use crate::rbac::{MASTERS, OLDEST, PackedRules, ServerVersion, shipped_roles};
-use crate::risk::{Catalogue, Priority, RuleId, To, audience_accepted, secret_may_be_token_of};
+use crate::risk::{Catalogue, Priority, To, audience_accepted, secret_may_be_token_of};
+use alike::AllAlike;
 use grants::{Counted, MovedGrants};
-use lists::Lists;
 use names::{Names, Sym};
 use piece::Piece;
 use pod_name::PodName;
@@ -193,7 +193,7 @@ pub struct Ledger {
     skipped: BTreeMap<String, u64>,
     blocks: Blocks,
     counted: Piece<Counted>,
-    rule_lists: Piece<Lists<(RuleId, Priority)>>,
+    alike: Piece<AllAlike>,
     rule_counts: tally::RuleCounts,
     last_judged: Arc<Judged>,
     generation: u64,
@@ -342,7 +342,7 @@ impl Ledger {
             skipped: BTreeMap::new(),
             blocks: Blocks::default(),
             counted: Piece::default(),
-            rule_lists: Piece::default(),
+            alike: Piece::default(),
             last_judged: Arc::default(),
             generation: 0,
             now: 0,
@@ -666,7 +666,7 @@ impl Ledger {
             false => Resource::Roles,
         };
         let always = matches!(role.meta.name.as_str(), "admin" | "edit" | "view");
-        let rules = Arc::new(PackedRules::pack(&role.rules));
+        let rules = self.alike.packed.share(PackedRules::pack(&role.rules));
         let mut row = RoleRow {
             rules,
             reaches: Arc::default(),
@@ -1048,10 +1048,22 @@ impl Ledger {
     // === pods
 
     fn put_pod(&mut self, namespace: Sym, name: PodName, pod: &Pod) {
-        let syms = |names: &mut Names, list: &[String]| -> Box<[Sym]> {
-            list.iter().map(|c| names.intern(c)).collect()
-        };
         let names = &mut self.names;
+        let alike = &mut *self.alike;
+        let containers = &mut alike.containers;
+        let mut syms = |names: &mut Names, list: &[String]| {
+            let list: Vec<Sym> = list.iter().map(|c| names.intern(c)).collect();
+            containers.share(list)
+        };
+        let tokens: Vec<TokenRow> = pod
+            .tokens
+            .iter()
+            .map(|t| TokenRow {
+                accepted: audience_accepted(t.audience.as_deref(), &self.settings.audiences),
+                at_default_path: t.at_default_path,
+                containers: syms(names, &t.containers),
+            })
+            .collect();
         let shape = PodShape {
             account: names.intern(&pod.service_account),
             workload: pod
@@ -1062,15 +1074,7 @@ impl Ledger {
             mirror: pod.mirror,
             predicted: pod.predicted,
             escape: pod.escape,
-            tokens: pod
-                .tokens
-                .iter()
-                .map(|t| TokenRow {
-                    accepted: audience_accepted(t.audience.as_deref(), &self.settings.audiences),
-                    at_default_path: t.at_default_path,
-                    containers: syms(names, &t.containers),
-                })
-                .collect(),
+            tokens: alike.tokens.share(tokens),
             secrets: pod
                 .secrets
                 .iter()
@@ -1348,7 +1352,7 @@ impl Ledger {
                 shape
                     .tokens
                     .iter()
-                    .flat_map(|t| &t.containers)
+                    .flat_map(|t| t.containers.iter())
                     .for_each(|c| mark(*c));
                 for secret in &shape.secrets {
                     mark(secret.name);

@@ -136,7 +136,7 @@ pub(crate) struct PodShape {
     pub(crate) mirror: bool,
     pub(crate) predicted: bool,
     pub(crate) escape: u8,
-    pub(crate) tokens: Box<[TokenRow]>,
+    pub(crate) tokens: Arc<[TokenRow]>,
     pub(crate) secrets: Box<[SecretRow]>,
 }
 
@@ -145,7 +145,7 @@ pub(crate) struct PodShape {
 pub(crate) struct TokenRow {
     pub(crate) accepted: bool,
     pub(crate) at_default_path: bool,
-    pub(crate) containers: Box<[Sym]>,
+    pub(crate) containers: Arc<[Sym]>,
 }
 
 /// A Secret that containers receive.
@@ -153,7 +153,7 @@ pub(crate) struct TokenRow {
 pub(crate) struct SecretRow {
     pub(crate) name: Sym,
     pub(crate) source: SecretSource,
-    pub(crate) containers: Box<[Sym]>,
+    pub(crate) containers: Arc<[Sym]>,
 }
 
 /// A Pod.

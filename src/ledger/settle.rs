@@ -424,7 +424,7 @@ impl Ledger {
                 continue;
             };
             if *row.rules != packed {
-                row.rules = Arc::new(packed);
+                row.rules = self.alike.packed.share(packed);
                 self.dirty.roles.insert(*id);
             }
         }
@@ -457,7 +457,7 @@ impl Ledger {
                 self.dirty.dependents.insert(namespace);
             }
             row.compiled = true;
-            row.reaches = Arc::new(reaches);
+            row.reaches = self.alike.reaches.share(reaches);
             row.gives = given.levels;
             row.wildcards = wildcards;
             row.depends = given.depends;
@@ -1105,7 +1105,7 @@ impl Ledger {
             *best = (*best).max(f.priority);
         }
         let rules: Vec<(RuleId, Priority)> = rules.into_iter().collect();
-        let rules = self.rule_lists.share(&rules);
+        let rules = self.alike.matched.share(rules);
         let without_pods = self.settings.without_pods;
         let edges: Box<[EdgeRow]> = judged
             .edges
