@@ -2,7 +2,7 @@
 
 use super::super::Ledger;
 use super::super::names::Sym;
-use super::super::rows::{PodShape, SubjectKey};
+use super::super::rows::{PodRow, PodShape, SubjectKey};
 use super::super::subjects::{namespace_of, place_of};
 use super::super::table::{Map, Part, RowId};
 use super::super::tally::{ByLevel, worse};
@@ -204,6 +204,27 @@ struct Wanted<'a> {
     text: Option<String>,
 }
 
+/// What pods of one shape and namespace have in common.
+struct Alike {
+    /// What a filter asks of the shape holds.
+    fits: bool,
+    /// The name of what they belong to.
+    owner: Option<Sym>,
+    /// The level of live ones, once it was asked for.
+    live: Option<(Priority, Status)>,
+}
+
+/// A pod that matches.
+struct PodFound<'a> {
+    id: RowId,
+    namespace: Sym,
+    name: Sym,
+    row: &'a PodRow,
+    level: (Priority, Status),
+    /// The same number for pods of one shape and namespace.
+    alike: u32,
+}
+
 impl Wanted<'_> {
     fn level(&self, priority: Priority, status: Status) -> bool {
         let Filter {
@@ -361,54 +382,73 @@ impl Ledger {
         })
     }
 
-    /// Pods that match, each with its level.
-    fn matching_pods(&self, filter: &PodFilter) -> Vec<(RowId, Priority, Status)> {
+    /// Goes through the pods that match, in the order of their numbers.
+    fn matching_pods<'a>(&'a self, filter: &PodFilter, mut found: impl FnMut(PodFound<'a>)) {
         let Some(wanted) = self.wanted(&filter.all) else {
-            return Vec::new();
+            return;
         };
-        // pods of one template and namespace have one level
-        let mut levels: Map<(Sym, *const PodShape), (Priority, Status)> = Map::default();
-        let text = |sym: Sym| self.names.text(sym);
-        let mut found = Vec::new();
-        for (id, ns, name, row) in self.pods.iter() {
-            let shape = &row.shape;
-            let (owner_kind, owner) = self.owner(shape, name);
-            let is = |wanted: &Option<String>, sym: Sym| {
-                wanted.as_ref().is_none_or(|w| text(sym) == w.as_str())
+        // names lie anywhere in memory: to look up those that nobody asks for would be most of the work
+        let is = |wanted: &Option<String>, sym: Sym| {
+            let name = || self.names.text(sym);
+            wanted.as_ref().is_none_or(|w| name() == w.as_str())
+        };
+        let owned_by = |shape: &PodShape| {
+            let kind = || self.owner(shape, Sym::EMPTY).0;
+            filter.workload_kind.as_ref().is_none_or(|w| w == kind())
+        };
+        let alike = |ns: Sym, shape: &PodShape| {
+            let fits = is(&filter.account, shape.account)
+                && owned_by(shape)
+                && match filter.has {
+                    None => true,
+                    Some(PodHas::Token) => !self.tokens_of(ns, shape).is_empty(),
+                    Some(PodHas::NodeEscape) => shape.escape != 0,
+                    Some(PodHas::Secret) => !shape.secrets.is_empty(),
+                };
+            Alike {
+                fits,
+                owner: shape.workload.map(|(_, owner)| owner),
+                live: None,
+            }
+        };
+        let mut known: Map<(Sym, *const PodShape), u32> = Map::default();
+        let mut kinds: Vec<Alike> = Vec::new();
+        // replicas nearly always lie side by side
+        let mut last: Option<((Sym, *const PodShape), u32)> = None;
+        self.pods.iter().for_each(|(id, ns, name, row)| {
+            let of = (ns, Arc::as_ptr(&row.shape));
+            let number = match last {
+                Some((before, number)) if before == of => number,
+                _ => *known.entry(of).or_insert_with(|| {
+                    kinds.push(alike(ns, &row.shape));
+                    kinds.len() as u32 - 1
+                }),
             };
-            if !self.fits(&wanted, ns, name)
-                || !is(&filter.account, shape.account)
-                || !is(&filter.workload, owner)
-                || !is(&filter.node, row.node)
+            last = Some((of, number));
+            let kind = &mut kinds[number as usize];
+            if !kind.fits
                 || filter.live.is_some_and(|live| live != row.live())
-                || filter
-                    .workload_kind
-                    .as_ref()
-                    .is_some_and(|w| w != owner_kind)
+                || !self.fits(&wanted, ns, name)
+                || !is(&filter.workload, kind.owner.unwrap_or(name))
+                || !is(&filter.node, row.node)
             {
-                continue;
+                return;
             }
-            let has = match filter.has {
-                None => true,
-                Some(PodHas::Token) => !self.tokens_of(ns, shape).is_empty(),
-                Some(PodHas::NodeEscape) => shape.escape != 0,
-                Some(PodHas::Secret) => !shape.secrets.is_empty(),
+            let level = match row.live() {
+                true => *kind.live.get_or_insert_with(|| self.pod_level(ns, row)),
+                false => self.pod_level(ns, row),
             };
-            if !has {
-                continue;
+            if wanted.level(level.0, level.1) {
+                found(PodFound {
+                    id,
+                    namespace: ns,
+                    name,
+                    row,
+                    level,
+                    alike: number,
+                });
             }
-            let (priority, status) = if row.live() {
-                *levels
-                    .entry((ns, Arc::as_ptr(shape)))
-                    .or_insert_with(|| self.pod_level(ns, row))
-            } else {
-                self.pod_level(ns, row)
-            };
-            if wanted.level(priority, status) {
-                found.push((id, priority, status));
-            }
-        }
-        found
+        });
     }
 
     /// Kind and name of what a pod belongs to: itself, when it stands alone.
@@ -422,70 +462,104 @@ impl Ledger {
     /// A page of pods.
     pub fn list_pods(&self, filter: &PodFilter, slice: &Slice) -> Listed<PodView> {
         let places = self.places(self.pods.namespaces());
-        let found = self.matching_pods(filter).into_iter();
-        let ranked = found.map(|(id, priority, status)| {
-            let place = places[&self.pods.key(id).0];
-            (slice.order.rank(priority, status, 0, place), id)
+        let mut ranked = Vec::new();
+        self.matching_pods(filter, |pod| {
+            let (priority, status) = pod.level;
+            let rank = slice
+                .order
+                .rank(priority, status, 0, places[&pod.namespace]);
+            ranked.push((rank, pod.id));
         });
-        cut(ranked.collect(), slice, |a, b| {
-            self.by_name(&self.pods, *a, *b)
-        })
-        .filter_map(|id| self.pod_view(id))
+        cut(ranked, slice, |a, b| self.by_name(&self.pods, *a, *b))
+            .filter_map(|id| self.pod_view(id))
     }
 
     /// A page of the owners of pods, a line each.
     pub fn list_workloads(&self, filter: &PodFilter, slice: &Slice) -> Listed<WorkloadLine> {
-        struct Group {
+        struct Group<'a> {
+            namespace: Sym,
+            kind: &'a str,
+            name: Sym,
             level: (Priority, Status),
-            worst: RowId,
             pods: usize,
             escape: u8,
         }
-        let mut groups: Map<(Sym, &str, Sym), Group> = Map::default();
-        for (id, priority, status) in self.matching_pods(filter) {
-            let Some(row) = self.pods.get(id) else {
-                continue;
+        let mut groups: Vec<Group<'_>> = Vec::new();
+        let mut numbers: Map<(Sym, &str, Sym), u32> = Map::default();
+        let most = self.pods.len(Part::Namespaced);
+        let mut members: Vec<(RowId, u32, (Priority, Status))> = Vec::with_capacity(most);
+        // pods that are alike have one owner, but for those that stand alone
+        let mut last: Option<(u32, u32)> = None;
+        self.matching_pods(filter, |pod| {
+            let number = match last {
+                Some((alike, number)) if alike == pod.alike => number,
+                _ => {
+                    let (kind, name) = self.owner(&pod.row.shape, pod.name);
+                    let of = (pod.namespace, kind, name);
+                    *numbers.entry(of).or_insert_with(|| {
+                        groups.push(Group {
+                            namespace: pod.namespace,
+                            kind,
+                            name,
+                            level: pod.level,
+                            pods: 0,
+                            escape: 0,
+                        });
+                        groups.len() as u32 - 1
+                    })
+                }
             };
-            let (ns, name) = self.pods.key(id);
-            let (kind, owner) = self.owner(&row.shape, name);
-            let group = groups.entry((ns, kind, owner)).or_insert(Group {
-                level: (priority, status),
-                worst: id,
-                pods: 0,
-                escape: 0,
-            });
-            group.pods += 1;
-            group.escape |= row.shape.escape;
-            let level = worse(group.level, (priority, status));
-            // of equally bad ones always the same
-            if level != group.level
-                || (level == (priority, status)
-                    && self.by_name(&self.pods, id, group.worst) == Ordering::Less)
-            {
-                group.level = level;
-                group.worst = id;
+            let group = &mut groups[number as usize];
+            if last.is_none_or(|(alike, _)| alike != pod.alike) {
+                group.escape |= pod.row.shape.escape;
+                let owned = pod.row.shape.workload.is_some();
+                last = owned.then_some((pod.alike, number));
             }
-        }
+            group.pods += 1;
+            group.level = worse(group.level, pod.level);
+            members.push((pod.id, number, pod.level));
+        });
         let places = self.places(self.pods.namespaces());
-        let ranked = groups.into_iter().map(|((ns, kind, name), group)| {
+        let ranked = groups.iter().zip(0u32..).map(|(group, number)| {
             let (priority, status) = group.level;
-            let rank = slice.order.rank(priority, status, 0, places[&ns]);
-            (rank, (ns, name, kind, group))
+            let place = places[&group.namespace];
+            (slice.order.rank(priority, status, 0, place), number)
         });
         let text = |sym: Sym| self.names.text(sym);
-        let named = |g: &(Sym, Sym, &str, Group)| (text(g.0), text(g.1));
-        cut(ranked.collect(), slice, |a, b| {
-            named(a).cmp(&named(b)).then_with(|| a.2.cmp(b.2))
-        })
-        .filter_map(|(ns, name, kind, group)| {
-            let row = self.pods.get(group.worst)?;
+        let named = |number: u32| {
+            let group = &groups[number as usize];
+            (text(group.namespace), text(group.name), group.kind)
+        };
+        let listed = cut(ranked.collect(), slice, |a, b| named(*a).cmp(&named(*b)));
+        let shown: Map<u32, usize> = listed.items.iter().copied().zip(0..).collect();
+        let mut is_shown = vec![false; groups.len()];
+        for number in shown.keys() {
+            is_shown[*number as usize] = true;
+        }
+        // of equally bad ones always the same
+        let mut worst: Vec<Option<RowId>> = vec![None; shown.len()];
+        for (id, number, level) in members {
+            if !is_shown[number as usize] || level != groups[number as usize].level {
+                continue;
+            }
+            let worst = &mut worst[shown[&number]];
+            let first = |than| self.by_name(&self.pods, id, than) == Ordering::Less;
+            if worst.is_none_or(first) {
+                *worst = Some(id);
+            }
+        }
+        listed.filter_map(|number| {
+            let group = &groups[number as usize];
+            let id = worst[shown[&number]]?;
+            let row = self.pods.get(id)?;
             Some(WorkloadLine {
-                kind: kind.to_owned(),
-                name: text(name).to_string(),
+                kind: group.kind.to_owned(),
+                name: text(group.name).to_string(),
                 pods: group.pods,
-                worst: self.pod_view(group.worst)?,
+                worst: self.pod_view(id)?,
                 escapes: Pod::escape_words(group.escape).collect(),
-                node: (row.live() && row.shape.escape != 0).then(|| self.node_level(ns, row)),
+                node: (row.live() && row.shape.escape != 0)
+                    .then(|| self.node_level(group.namespace, row)),
             })
         })
     }
