@@ -10,7 +10,7 @@ use super::priority::Priority;
 use super::special;
 use crate::object::{PolicyRule, Subject};
 use crate::rbac::{Bits, Mode, Names, PermId, Reach, ServerVersion, Vocabulary};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 /// Where a grant holds.
@@ -303,9 +303,9 @@ impl View {
         self.plain.names(perm)
     }
 
-    /// The view through one mode of constrained impersonation. `bind`, `escalate`, `approve`, `sign`
-    /// and `attest` count as granted: those checks look at the identity that is taken.
-    pub(super) fn through(&self, mode: Mode, catalogue: &Catalogue) -> Option<View> {
+    /// What the view holds through one mode of constrained impersonation. `bind`, `escalate`, `approve`,
+    /// `sign` and `attest` count as granted: those checks look at the identity that is taken.
+    pub(super) fn through(&self, mode: Mode, catalogue: &Catalogue) -> Option<Reach> {
         let at = Mode::ALL.iter().position(|m| *m == mode)?;
         let mut plain = self.on.as_ref()?[at].clone();
         if plain.is_empty() {
@@ -322,11 +322,7 @@ impl View {
         }
         let nothing = catalogue.vocabulary.nothing();
         plain.merge(&nothing);
-        Some(View {
-            scope: self.scope.clone(),
-            plain: Arc::new(plain),
-            on: None,
-        })
+        Some(plain)
     }
 }
 
@@ -366,6 +362,9 @@ pub(super) fn views(catalogue: &Catalogue, held: &[Held<'_>]) -> Vec<View> {
         }
     }
     let mut out = vec![effect(Scope::Cluster, &cluster)];
+    // whoever holds all of it everywhere may have hundreds of bindings that add nothing, and mostly the same
+    // few roles are bound in hundreds of namespaces
+    let mut known: HashSet<Arc<Reach>> = HashSet::from([out[0].plain.clone()]);
     for (ns, roles) in namespaces {
         if roles.iter().all(|r| r.is_empty()) {
             continue;
@@ -375,13 +374,12 @@ pub(super) fn views(catalogue: &Catalogue, held: &[Held<'_>]) -> Vec<View> {
             merge(&mut sum, role, Some(ns));
         }
         let mut view = effect(Scope::Namespace(ns.clone()), &sum);
-        // whoever holds all of it everywhere may have hundreds of bindings that add nothing
-        let everywhere = &out[0];
-        if view.plain == everywhere.plain {
-            view.plain = everywhere.plain.clone();
+        match known.get(&view.plain) {
+            Some(same) => view.plain = same.clone(),
+            None => drop(known.insert(view.plain.clone())),
         }
-        if view.on == everywhere.on {
-            view.on.clone_from(&everywhere.on);
+        if view.on == out[0].on {
+            view.on.clone_from(&out[0].on);
         }
         out.push(view);
     }
@@ -488,6 +486,7 @@ pub(super) fn level(catalogue: &Catalogue, levels: &Levels, scope: &Scope) -> Op
 }
 
 /// A rule that holds at a view, before anything is dropped.
+#[derive(Clone)]
 pub(super) struct Hit {
     pub(super) rule: RuleId,
     pub(super) scope: Scope,
@@ -497,9 +496,70 @@ pub(super) struct Hit {
     pub(super) bindings: Vec<usize>,
 }
 
-/// Asks the plain rules of one view. Only with `explain` hits say what they rest on: whoever is bound in a
-/// thousand namespaces has fifty thousand of them.
-pub(super) fn plain_hits(
+/// The plain rules, asked of one view after the other. Views of one subject often share what they hold; then
+/// one answer is theirs, but for where it holds.
+pub(super) struct PlainRules<'a> {
+    catalogue: &'a Catalogue,
+    version: ServerVersion,
+    /// Hits say what they rest on; asked for only where it is shown: whoever is bound in a thousand namespaces
+    /// has fifty thousand of them.
+    explain: bool,
+    /// By what is held, and whether the namespace is privileged.
+    shared: HashMap<(*const Reach, bool), Shared>,
+}
+
+/// Hits of views that hold the same. That it is kept keeps its address from another one.
+struct Shared {
+    hits: Vec<Hit>,
+    _of: Arc<Reach>,
+}
+
+impl<'a> PlainRules<'a> {
+    pub(super) fn new(catalogue: &'a Catalogue, version: ServerVersion, explain: bool) -> Self {
+        PlainRules {
+            catalogue,
+            version,
+            explain,
+            shared: HashMap::new(),
+        }
+    }
+
+    /// The hits of a view; `cluster` must be the same for all views that hold the same.
+    pub(super) fn hits(&mut self, view: &View, cluster: &View, out: &mut Vec<Hit>) {
+        let catalogue = self.catalogue;
+        let alone = Arc::strong_count(&view.plain) == 1;
+        let (true, Scope::Namespace(ns)) = (!alone, &view.scope) else {
+            return plain_hits(catalogue, self.version, view, cluster, self.explain, out);
+        };
+        let named = |rule: &Rule| rule.only_namespaces.iter().any(|n| **n == **ns);
+        if catalogue.rules.iter().any(named) {
+            return plain_hits(catalogue, self.version, view, cluster, self.explain, out);
+        }
+        let key = (Arc::as_ptr(&view.plain), catalogue.privileged(ns));
+        let shared = self.shared.entry(key).or_insert_with(|| {
+            let mut hits = Vec::new();
+            plain_hits(
+                catalogue,
+                self.version,
+                view,
+                cluster,
+                self.explain,
+                &mut hits,
+            );
+            Shared {
+                hits,
+                _of: view.plain.clone(),
+            }
+        });
+        out.extend(shared.hits.iter().map(|hit| Hit {
+            scope: view.scope.clone(),
+            ..hit.clone()
+        }));
+    }
+}
+
+/// Asks the plain rules of one view.
+fn plain_hits(
     catalogue: &Catalogue,
     version: ServerVersion,
     view: &View,
@@ -573,9 +633,10 @@ pub fn assess(
     let mut tidied = 0;
     let mut everywhere = BTreeMap::new();
     let cluster = &views[0];
+    let mut plain = PlainRules::new(catalogue, version, explain);
     for view in &views {
         let from = hits.len();
-        plain_hits(catalogue, version, view, cluster, explain, &mut hits);
+        plain.hits(view, cluster, &mut hits);
         special::hits(
             catalogue, view, cluster, held, context, &mut hits, &mut edges,
         );

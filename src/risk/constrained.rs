@@ -2,18 +2,23 @@
 //! what may be done with it. Each half is useless without the other; what counts is what the second
 //! half would be worth as a grant of its own.
 
-use super::assess::{Context, Edge, Hit, Outcome, Scope, To, View, plain_hits, tidy};
+use super::assess::{Context, Edge, Hit, Outcome, PlainRules, Scope, To, View, tidy};
 use super::catalogue::{Catalogue, Levels, RuleId, Special};
 use super::priority::Priority;
 use super::special::{self, Union};
 use crate::object::Subject;
-use crate::rbac::{MASTERS, Mode, Names, PermId, ServerVersion};
+use crate::rbac::{MASTERS, Mode, Names, PermId, Reach, ServerVersion};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::Arc;
 
 struct Run<'a> {
     catalogue: &'a Catalogue,
-    version: ServerVersion,
     context: &'a dyn Context,
     rule: RuleId,
+    plain: RefCell<PlainRules<'a>>,
+    /// What views hold through a mode, by where it is kept: one answer for all that share it.
+    through: RefCell<HashMap<(*const [Reach; 4], Mode), Option<Arc<Reach>>>>,
 }
 
 /// Some identity may be taken at this scope.
@@ -42,9 +47,10 @@ pub(super) fn hits(
     };
     let run = Run {
         catalogue,
-        version,
         context,
         rule,
+        plain: RefCell::new(PlainRules::new(catalogue, version, false)),
+        through: RefCell::default(),
     };
     run.user_info(views, hits, edges);
     run.accounts(views, hits, edges);
@@ -85,14 +91,28 @@ impl Run<'_> {
         });
     }
 
+    /// The view through one mode.
+    fn through(&self, view: &View, mode: Mode) -> Option<View> {
+        let of = Arc::as_ptr(view.on.as_ref()?);
+        let mut known = self.through.borrow_mut();
+        let plain = known
+            .entry((of, mode))
+            .or_insert_with(|| view.through(mode, self.catalogue).map(Arc::new));
+        Some(View {
+            scope: view.scope.clone(),
+            plain: plain.clone()?,
+            on: None,
+        })
+    }
+
     /// What the `impersonate-on` grants of a mode would be worth at a view as plain grants, and whom
     /// they would let the holder become.
     fn worth(&self, view: &View, mode: Mode) -> Option<(Priority, Vec<Edge>)> {
-        let through = view.through(mode, self.catalogue)?;
+        let through = self.through(view, mode)?;
         let mut found = Vec::new();
         let mut edges = Vec::new();
-        let (catalogue, version) = (self.catalogue, self.version);
-        plain_hits(catalogue, version, &through, &through, false, &mut found);
+        let mut plain = self.plain.borrow_mut();
+        plain.hits(&through, &through, &mut found);
         special::hits(
             self.catalogue,
             &through,
@@ -214,7 +234,7 @@ impl Run<'_> {
         self.hit(&Scope::Cluster, Priority::Low, &[identity], hits);
         let any_node = names.is_some_and(|n| n.all);
         for view in views {
-            let Some(through) = view.through(mode, self.catalogue) else {
+            let Some(through) = self.through(view, mode) else {
                 continue;
             };
             let reads = Union::of(&through, &[p.get_secret, p.list_secret, p.watch_secret]).all;
