@@ -70,14 +70,15 @@ struct Search<'a> {
 
 impl Search<'_> {
     fn proof(&mut self, removed: &BTreeSet<Entry>) -> Option<Vec<Entry>> {
+        let less = self.less.with(removed.clone());
         let mut alone = self.alone.iter().filter(|(e, _)| !removed.contains(e));
         let by_one = alone.find_map(|(e, proof)| {
             if proof.iter().all(|e| !removed.contains(e)) {
                 return Some(proof.clone());
             }
-            self.less.proof_by(self.id, *e, removed)
+            less.proof_by(self.id, *e)
         });
-        let whole = || self.less.with(removed.clone()).proof(self.id);
+        let whole = || less.proof(self.id);
         let proof = by_one.or_else(whole)?;
         self.candidates.extend(proof.iter().copied());
         Some(proof)
@@ -179,8 +180,7 @@ impl Ledger {
             BTreeSet::new()
         };
         let own = self.entries_of(row.key);
-        let nothing_gone = BTreeSet::new();
-        let proof_by = |e: &Entry| Some((*e, less.proof_by(id, *e, &nothing_gone)?));
+        let proof_by = |e: &Entry| Some((*e, less.proof_by(id, *e)?));
         let alone = match own.len() {
             ..=MANY => Vec::new(),
             _ => own.iter().filter_map(proof_by).collect(),
