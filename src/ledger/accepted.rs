@@ -16,7 +16,7 @@ use crate::risk::{
     Acceptance, AcceptedFinding, Assessment, Catalogue, Edge, Priority, RuleId, Scope, Status,
 };
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// The acceptances of a policy, by subject.
 #[derive(Clone, Debug, Default)]
@@ -127,8 +127,14 @@ fn up_to(
 }
 
 fn has(whole: &Assessment, rule: RuleId, scope: &str) -> bool {
-    let mut findings = whole.findings.iter();
-    findings.any(|f| f.rule == rule && f.scope.as_str() == scope)
+    let everywhere = Scope::Cluster.as_str();
+    // the cluster first, as findings are sorted
+    let at = |scope: &str| scope != everywhere;
+    let found = whole.findings.binary_search_by(|f| {
+        let here = f.scope.as_str();
+        (f.rule, at(here), here).cmp(&(rule, at(scope), scope))
+    });
+    found.is_ok()
 }
 
 /// The scope of the finding that a path over this edge starts with: a finding that holds everywhere
@@ -140,6 +146,19 @@ fn start<'a>(whole: &Assessment, edge: &'a Edge) -> &'a str {
         return "*";
     }
     here
+}
+
+/// What an acceptance of a finding, or of paths over an edge, lists: what `admin` implies is accepted with it.
+fn line_of<'s>(
+    whole: &Assessment,
+    admin: Option<RuleId>,
+    rule: RuleId,
+    scope: &'s str,
+) -> (RuleId, &'s str) {
+    let mut around = ["*", scope].into_iter();
+    let implied =
+        admin.and_then(|admin| Some((admin, around.find(|scope| has(whole, admin, scope))?)));
+    implied.unwrap_or((rule, scope))
 }
 
 /// It has the finding, or a path that starts with it.
@@ -393,38 +412,38 @@ impl Ledger {
         let catalogue = &self.policy.catalogue;
         let (subject, whole, answers) = (&case.subject, &case.judged, &case.answers);
         let admin = catalogue.find("wildcard-admin");
-        // what wildcard-admin implies is accepted with it
-        let line = |rule: RuleId, scope: &str| {
-            let folded = admin
-                .filter(|_| catalogue.implied_by_admin(rule))
-                .and_then(|admin| {
-                    let around = ["*", scope].into_iter();
-                    let scope = around.into_iter().find(|s| has(whole, admin, s))?;
-                    Some((admin, scope.to_owned()))
-                });
-            let (rule, scope) = folded.unwrap_or_else(|| (rule, scope.to_owned()));
-            AcceptedFinding {
-                rule: catalogue.rule(rule).id.clone(),
-                scope,
-            }
+        let line = |rule, scope| {
+            let admin = admin.filter(|_| catalogue.implied_by_admin(rule));
+            line_of(whole, admin, rule, scope)
         };
         let open_at = |at: Priority| -> BTreeSet<AcceptedFinding> {
             let findings = whole.findings.iter().filter(|f| {
                 f.priority >= at
                     && answers.finding(catalogue, f.rule, f.scope.as_str()) < f.priority
             });
+            let mut lines: HashSet<(RuleId, &str)> =
+                findings.map(|f| line(f.rule, f.scope.as_str())).collect();
             // many rules lead to the same identities
             let mut leads: Map<(ToKey, Option<ToKey>, bool), bool> = Map::default();
-            let edges = whole.edges.iter().zip(&row.edges).filter(|(edge, to)| {
-                answers.edge(catalogue, whole, edge) < priority
+            for (edge, to) in whole.edges.iter().zip(&row.edges) {
+                let line = line(edge.rule, start(whole, edge));
+                // one reason to list it is enough, of thousands
+                let open = !lines.contains(&line)
+                    && answers.edge(catalogue, whole, edge) < priority
                     && *leads
                         .entry((to.to, to.gate, to.cap >= at))
-                        .or_insert_with(|| self.live.leads_to(self, id, to, at))
-            });
-            let mut lines: BTreeSet<AcceptedFinding> =
-                findings.map(|f| line(f.rule, f.scope.as_str())).collect();
-            lines.extend(edges.map(|(e, _)| line(e.rule, start(whole, e))));
+                        .or_insert_with(|| self.live.leads_to(self, id, to, at));
+                if open {
+                    lines.insert(line);
+                }
+            }
+            let lines = lines.into_iter();
             lines
+                .map(|(rule, scope)| AcceptedFinding {
+                    rule: catalogue.rule(rule).id.clone(),
+                    scope: scope.to_owned(),
+                })
+                .collect()
         };
         let mut findings = open_at(priority);
         if findings.is_empty() {
