@@ -115,6 +115,9 @@ fn up_to(
     scope: &str,
     contained: bool,
 ) -> Priority {
+    if lines.is_empty() {
+        return Priority::None;
+    }
     let admin = catalogue.find("wildcard-admin");
     let answers = |line: &&Line| {
         let here = *line.scope == *scope;

@@ -364,7 +364,8 @@ pub(super) fn views(catalogue: &Catalogue, held: &[Held<'_>]) -> Vec<View> {
     let mut out = vec![effect(Scope::Cluster, &cluster)];
     // whoever holds all of it everywhere may have hundreds of bindings that add nothing, and mostly the same
     // few roles are bound in hundreds of namespaces
-    let mut known: HashSet<Arc<Reach>> = HashSet::from([out[0].plain.clone()]);
+    let mut known: HashSet<Arc<Reach>> = HashSet::new();
+    let several = namespaces.len() > 1;
     for (ns, roles) in namespaces {
         if roles.iter().all(|r| r.is_empty()) {
             continue;
@@ -374,9 +375,12 @@ pub(super) fn views(catalogue: &Catalogue, held: &[Held<'_>]) -> Vec<View> {
             merge(&mut sum, role, Some(ns));
         }
         let mut view = effect(Scope::Namespace(ns.clone()), &sum);
-        match known.get(&view.plain) {
-            Some(same) => view.plain = same.clone(),
-            None => drop(known.insert(view.plain.clone())),
+        if view.plain == out[0].plain {
+            view.plain = out[0].plain.clone();
+        } else if let Some(same) = known.get(&view.plain) {
+            view.plain = same.clone();
+        } else if several {
+            known.insert(view.plain.clone());
         }
         if view.on == out[0].on {
             view.on.clone_from(&out[0].on);
@@ -570,8 +574,21 @@ fn plain_hits(
     if view.plain.is_empty() {
         return;
     }
-    for (i, rule) in catalogue.rules.iter().enumerate() {
-        if rule.special.is_some() || rule.before.is_some_and(|b| version >= b) {
+    // most subjects hold few of the permissions that rules ask for
+    let mut may_hold = Bits::new(catalogue.rules.len());
+    let mut begin = |reach: &Reach| {
+        let named = reach.named().iter().map(|(perm, _)| perm.index());
+        for perm in reach.unlimited().iter().chain(named) {
+            may_hold.union(&catalogue.begun_by[perm]);
+        }
+    };
+    begin(&view.plain);
+    if !Arc::ptr_eq(&view.plain, &cluster.plain) {
+        begin(&cluster.plain);
+    }
+    for i in may_hold.iter() {
+        let rule = &catalogue.rules[i];
+        if rule.before.is_some_and(|b| version >= b) {
             continue;
         }
         if let Scope::Namespace(ns) = &view.scope
