@@ -10,6 +10,7 @@ use crate::object::Subject;
 use crate::rbac::{MASTERS, Mode, Names, PermId, Reach, ServerVersion};
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
 struct Run<'a> {
@@ -19,6 +20,8 @@ struct Run<'a> {
     plain: RefCell<PlainRules<'a>>,
     /// What views hold through a mode, by where it is kept: one answer for all that share it.
     through: RefCell<HashMap<(*const [Reach; 4], Mode), Option<Arc<Reach>>>>,
+    /// What was found by the view and what it holds through a mode: `*` among verbs is every mode at once.
+    worths: RefCell<HashMap<(*const View, *const Reach), Option<Worth>>>,
 }
 
 /// Some identity may be taken at this scope.
@@ -51,6 +54,7 @@ pub(super) fn hits(
         rule,
         plain: RefCell::new(PlainRules::new(catalogue, version, false)),
         through: RefCell::default(),
+        worths: RefCell::default(),
     };
     run.user_info(views, hits, edges);
     run.accounts(views, hits, edges);
@@ -79,6 +83,9 @@ pub(super) fn hits(
     }
 }
 
+/// What is granted through a mode: how bad it is, and whom it lets the holder become.
+type Worth = (Priority, Rc<[Edge]>);
+
 impl Run<'_> {
     fn hit(&self, scope: &Scope, priority: Priority, witness: &[PermId], hits: &mut Vec<Hit>) {
         hits.push(Hit {
@@ -95,28 +102,43 @@ impl Run<'_> {
     fn through(&self, view: &View, mode: Mode) -> Option<View> {
         let of = Arc::as_ptr(view.on.as_ref()?);
         let mut known = self.through.borrow_mut();
-        let plain = known
-            .entry((of, mode))
-            .or_insert_with(|| view.through(mode, self.catalogue).map(Arc::new));
+        let plain = match known.get(&(of, mode)) {
+            Some(plain) => plain.clone(),
+            None => {
+                let plain = view.through(mode, self.catalogue).map(Arc::new);
+                let mut modes = Mode::ALL.iter().filter_map(|m| known.get(&(of, *m)));
+                let same = modes.find(|other| **other == plain).cloned();
+                let plain = same.unwrap_or(plain);
+                known.insert((of, mode), plain.clone());
+                plain
+            }
+        };
         Some(View {
             scope: view.scope.clone(),
-            plain: plain.clone()?,
+            plain: plain?,
             on: None,
         })
     }
 
     /// What the `impersonate-on` grants of a mode would be worth at a view as plain grants, and whom
     /// they would let the holder become.
-    fn worth(&self, view: &View, mode: Mode) -> Option<(Priority, Vec<Edge>)> {
+    fn worth(&self, view: &View, mode: Mode) -> Option<Worth> {
         let through = self.through(view, mode)?;
+        let of = (std::ptr::from_ref(view), Arc::as_ptr(&through.plain));
+        let mut known = self.worths.borrow_mut();
+        let worth = known.entry(of).or_insert_with(|| self.worth_of(&through));
+        worth.clone()
+    }
+
+    fn worth_of(&self, through: &View) -> Option<Worth> {
         let mut found = Vec::new();
         let mut edges = Vec::new();
         let mut plain = self.plain.borrow_mut();
-        plain.hits(&through, &through, &mut found);
+        plain.hits(through, through, &mut found);
         special::hits(
             self.catalogue,
-            &through,
-            &through,
+            through,
+            through,
             &[],
             self.context,
             &mut found,
@@ -125,12 +147,12 @@ impl Run<'_> {
         found.retain(|h| !self.catalogue.rule(h.rule).id.starts_with("impersonate-"));
         let priority = found.iter().map(|h| h.priority).max()?;
         for hit in &found {
-            special::edges_of(self.catalogue, hit, &through, &through, &mut edges);
+            special::edges_of(self.catalogue, hit, through, through, &mut edges);
         }
         edges.iter_mut().for_each(|e| e.rule = self.rule);
         edges.sort_unstable();
         edges.dedup();
-        Some((priority, edges))
+        Some((priority, edges.into()))
     }
 
     fn user_info(&self, views: &[View], hits: &mut Vec<Hit>, edges: &mut Vec<Edge>) {
@@ -160,7 +182,7 @@ impl Run<'_> {
             };
             if unlimited {
                 self.hit(&view.scope, worth, &witness, hits);
-                edges.extend(reached);
+                edges.extend(reached.iter().cloned());
                 continue;
             }
             let as_one: Vec<To> = names
@@ -211,7 +233,7 @@ impl Run<'_> {
             };
             if unlimited {
                 self.hit(&view.scope, worth, &[p.as_sa], hits);
-                edges.extend(reached);
+                edges.extend(reached.iter().cloned());
             } else {
                 edges.extend(named.iter().map(|to| self.capped(view, to.clone(), worth)));
                 edges.extend(Self::gated(&reached, &named));

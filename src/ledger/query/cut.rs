@@ -179,7 +179,7 @@ impl Ledger {
         } else {
             BTreeSet::new()
         };
-        let own = self.entries_of(row.key);
+        let own = asked.entries(self, row.key);
         let proof_by = |e: &Entry| Some((*e, less.proof_by(id, *e)?));
         let alone = match own.len() {
             ..=MANY => Vec::new(),

@@ -34,8 +34,8 @@ use std::rc::Rc;
 /// What is worked out once and used for every subject of one report.
 #[derive(Debug, Default)]
 struct Asked {
-    /// Members of sets, strongest first.
-    strongest: RefCell<Map<ToKey, Rc<Vec<RowId>>>>,
+    /// Members of sets that hold a priority, strongest first.
+    strongest: RefCell<Map<(ToKey, Priority), Rc<Vec<RowId>>>>,
     /// The entries that apply to a subject, where they are many.
     entries: RefCell<Map<SubjectKey, Vec<Entry>>>,
     /// What a subject has by one entry, where it has many.

@@ -298,15 +298,11 @@ impl<'a> Less<'a> {
 
     /// Members of a set that may hold the priority, strongest first, then by name.
     fn members(&self, to: ToKey, source: SubjectKey) -> impl Iterator<Item = RowId> {
-        let all = self.asked.members(self.ledger, to, source);
+        let all = self.asked.members(self.ledger, to, source, self.priority);
         let mut next = 0;
         std::iter::from_fn(move || {
             next += 1;
             all.get(next - 1).copied()
-        })
-        .take_while(|m| {
-            let row = self.ledger.subjects.get(*m);
-            row.is_some_and(|r| r.effective >= self.priority)
         })
         .filter(|m| !self.vanished(*m))
     }
@@ -556,7 +552,7 @@ fn holdings(key: SubjectKey, entries: &[Entry]) -> Vec<(RowId, bool)> {
 
 impl Asked {
     /// See [`Ledger::entries_of`]. To sort many takes longer than to judge them, so these are kept.
-    fn entries(&self, ledger: &Ledger, key: SubjectKey) -> Vec<Entry> {
+    pub(super) fn entries(&self, ledger: &Ledger, key: SubjectKey) -> Vec<Entry> {
         if let Some(known) = self.entries.borrow().get(&key) {
             return known.clone();
         }
@@ -567,14 +563,20 @@ impl Asked {
         entries
     }
 
-    /// Everybody that an edge of `source` to this set leads to, strongest first, then by name.
-    fn members(&self, ledger: &Ledger, to: ToKey, source: SubjectKey) -> Rc<Vec<RowId>> {
+    /// Of those to whom an edge of `source` to this set leads the ones that hold a priority, strongest first,
+    /// then by name.
+    fn members(
+        &self,
+        ledger: &Ledger,
+        to: ToKey,
+        source: SubjectKey,
+        least: Priority,
+    ) -> Rc<Vec<RowId>> {
         let fresh = || {
             let mut members: Vec<(Priority, SubjectKey, RowId)> = ledger
-                .set_members(to, source)
+                .set_members_at(to, source, least)
                 .into_iter()
                 .filter_map(|m| ledger.subjects.get(m).map(|r| (r.effective, r.key, m)))
-                .filter(|(level, ..)| *level > Priority::None)
                 .collect();
             members.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| ledger.order(a.1, b.1)));
             Rc::new(members.into_iter().map(|(.., m)| m).collect::<Vec<_>>())
@@ -582,10 +584,12 @@ impl Asked {
         if matches!(to, ToKey::OwnNodeTokens(_)) {
             return fresh();
         }
-        let known = self.strongest.borrow().get(&to).cloned();
+        let known = self.strongest.borrow().get(&(to, least)).cloned();
         known.unwrap_or_else(|| {
             let members = fresh();
-            self.strongest.borrow_mut().insert(to, members.clone());
+            self.strongest
+                .borrow_mut()
+                .insert((to, least), members.clone());
             members
         })
     }
