@@ -60,6 +60,8 @@ struct Search<'a> {
     /// Those of them each of which is enough alone, when they are [`MANY`], by their names; and the proof by
     /// it while nothing is gone, which stands for as long as nothing of it is.
     alone: Vec<(Entry, Vec<Entry>)>,
+    /// Those of them by which there is no proof with what is gone: with more gone, there is none either.
+    spent: Vec<Entry>,
     /// Sets that were tried without success.
     tried: HashSet<BTreeSet<Entry>>,
     /// Entries that some proof takes.
@@ -71,12 +73,20 @@ struct Search<'a> {
 impl Search<'_> {
     fn proof(&mut self, removed: &BTreeSet<Entry>) -> Option<Vec<Entry>> {
         let less = self.less.with(removed.clone());
+        let (id, spent) = (self.id, &mut self.spent);
         let mut alone = self.alone.iter().filter(|(e, _)| !removed.contains(e));
         let by_one = alone.find_map(|(e, proof)| {
             if proof.iter().all(|e| !removed.contains(e)) {
                 return Some(proof.clone());
             }
-            less.proof_by(self.id, *e)
+            if spent.contains(e) {
+                return None;
+            }
+            let found = less.proof_by(id, *e);
+            if found.is_none() {
+                spent.push(*e);
+            }
+            found
         });
         let whole = || less.proof(self.id);
         let proof = by_one.or_else(whole)?;
@@ -90,6 +100,7 @@ impl Search<'_> {
         // none of these can stay where only its own entries are taken
         let mut set: BTreeSet<Entry> = self.alone.iter().map(|(e, _)| *e).collect();
         set.extend(forced);
+        self.spent.clear();
         while let Some(proof) = self.proof(&set) {
             set.insert(*proof.iter().find(|e| self.own.contains(*e))?);
         }
@@ -109,6 +120,7 @@ impl Search<'_> {
 
     /// No set with fewer entries can be enough.
     fn at_least(&mut self, forced: &BTreeSet<Entry>, no_more_than: usize) -> usize {
+        self.spent.clear();
         let mut gone = forced.clone();
         let mut proofs = forced.len();
         while proofs < no_more_than
@@ -122,6 +134,18 @@ impl Search<'_> {
 
     /// A set with so many more entries that is enough.
     fn smaller(
+        &mut self,
+        removed: &BTreeSet<Entry>,
+        more: usize,
+        own_alone: bool,
+    ) -> Option<BTreeSet<Entry>> {
+        let spent = self.spent.len();
+        let found = self.smaller_from(removed, more, own_alone);
+        self.spent.truncate(spent);
+        found
+    }
+
+    fn smaller_from(
         &mut self,
         removed: &BTreeSet<Entry>,
         more: usize,
@@ -189,6 +213,7 @@ impl Ledger {
             id,
             own: own.into_iter().collect(),
             alone,
+            spent: Vec::new(),
             tried: HashSet::new(),
             candidates: forced.iter().copied().collect(),
             gave_up: false,
@@ -205,6 +230,7 @@ impl Ledger {
         'sizes: for size in least..best.len() {
             for own_alone in [true, false] {
                 search.tried.clear();
+                search.spent.clear();
                 let more = size - forced.len();
                 if let Some(found) = search.smaller(&forced, more, own_alone) {
                     best = found;
