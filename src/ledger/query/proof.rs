@@ -402,13 +402,21 @@ impl<'a> Less<'a> {
         let ledger = self.ledger;
         let rows = judged.edges.iter();
         let without_pods = ledger.settings.without_pods;
+        // where an edge holds and whom it leads to nearly always share the text of a namespace
+        let mut last: Option<(*const str, Option<Sym>)> = None;
+        let mut sym = |name: &str| match last {
+            Some((text, sym)) if std::ptr::eq(text, name) => sym,
+            _ => {
+                let sym = ledger.names.get(name);
+                last = Some((name, sym));
+                sym
+            }
+        };
         Power {
             own: judged.own(),
             edges: Edges::Judged(
-                rows.filter_map(|e| {
-                    settle::edge_row(e, without_pods, |name| ledger.names.get(name))
-                })
-                .collect(),
+                rows.filter_map(|e| settle::edge_row(e, without_pods, &mut sym))
+                    .collect(),
             ),
         }
     }
