@@ -143,9 +143,12 @@ fn has(whole: &Assessment, rule: RuleId, scope: &str) -> bool {
 /// The scope of the finding that a path over this edge starts with: a finding that holds everywhere
 /// stands for the same in a namespace.
 fn start<'a>(whole: &Assessment, edge: &'a Edge) -> &'a str {
-    let here = edge.scope.as_str();
+    start_of(whole, edge.rule, edge.scope.as_str())
+}
+
+fn start_of<'a>(whole: &Assessment, rule: RuleId, here: &'a str) -> &'a str {
     let everywhere = Scope::Cluster.as_str();
-    if !has(whole, edge.rule, here) && has(whole, edge.rule, everywhere) {
+    if !has(whole, rule, here) && has(whole, rule, everywhere) {
         return "*";
     }
     here
@@ -304,6 +307,13 @@ pub struct Proposal {
 }
 
 impl Ledger {
+    /// [`Self::answers`] may find somebody, for whom it looks at edges.
+    pub(super) fn may_be_answered(&self, subject: &Subject, bindings: &[(RowId, bool)]) -> bool {
+        let mut direct = bindings.iter().filter(|(_, direct)| *direct);
+        !self.accepted.by_subject.is_empty()
+            || direct.any(|(b, _)| self.listed_pair(*b, subject).is_some())
+    }
+
     /// Who answers for what of a subject with these bindings.
     pub(super) fn answers(
         &self,
@@ -428,11 +438,15 @@ impl Ledger {
                 findings.map(|f| line(f.rule, f.scope.as_str())).collect();
             // many rules lead to the same identities
             let mut leads: Map<(ToKey, Option<ToKey>, bool), bool> = Map::default();
-            for (edge, to) in whole.edges.iter().zip(&row.edges) {
-                let line = line(edge.rule, start(whole, edge));
+            for (place, to) in row.edges.iter().enumerate() {
+                let line = line(to.rule, start_of(whole, to.rule, self.names.text(to.scope)));
+                let answered = || {
+                    let edge = whole.edges.get(place);
+                    edge.is_none_or(|edge| answers.edge(catalogue, whole, edge) >= priority)
+                };
                 // one reason to list it is enough, of thousands
                 let open = !lines.contains(&line)
-                    && answers.edge(catalogue, whole, edge) < priority
+                    && (answers.is_empty() || !answered())
                     && *leads
                         .entry((to.to, to.gate, to.cap >= at))
                         .or_insert_with(|| self.live.leads_to(self, id, to, at));

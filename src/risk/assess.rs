@@ -202,7 +202,7 @@ impl Edge {
 pub struct Assessment {
     /// By rule, then scope, the cluster first.
     pub findings: Vec<Finding>,
-    /// Sorted, without duplicates.
+    /// Sorted, without duplicates; left out by [`assess`] with `explain`.
     pub edges: Vec<Edge>,
 }
 
@@ -635,7 +635,8 @@ fn plain_hits(
 
 /// Judges one subject by the bindings that apply to it.
 ///
-/// With `explain`, findings say which permissions they rest on.
+/// With `explain`, findings say which permissions they rest on, and edges are left out: whoever holds everything
+/// has ten thousand of them.
 pub fn assess(
     catalogue: &Catalogue,
     version: ServerVersion,
@@ -657,10 +658,14 @@ pub fn assess(
         special::hits(
             catalogue, view, cluster, held, context, &mut hits, &mut edges,
         );
-        for hit in &hits[from..] {
-            special::edges_of(catalogue, hit, view, cluster, &mut edges);
+        if explain {
+            edges.clear();
+        } else {
+            for hit in &hits[from..] {
+                special::edges_of(catalogue, hit, view, cluster, &mut edges);
+            }
+            tidy(&mut edges, &mut tidied);
         }
-        tidy(&mut edges, &mut tidied);
         // of thousands in hundreds of namespaces most are no news to whoever has them everywhere
         match view.scope {
             Scope::Cluster => everywhere = at_cluster(catalogue, &hits),
@@ -675,8 +680,11 @@ pub fn assess(
     }
     special::across_scopes(catalogue, subject, held, &views, &mut hits, &mut edges);
     super::constrained::hits(
-        catalogue, version, subject, &views, context, &mut hits, &mut edges,
+        catalogue, version, subject, &views, context, !explain, &mut hits, &mut edges,
     );
+    if explain {
+        edges.clear();
+    }
     special::everyone(catalogue, subject, held, context, &mut hits);
     finish(catalogue, hits, edges, explain)
 }

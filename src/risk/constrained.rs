@@ -17,6 +17,8 @@ struct Run<'a> {
     catalogue: &'a Catalogue,
     context: &'a dyn Context,
     rule: RuleId,
+    /// Edges are asked for.
+    edges: bool,
     plain: RefCell<PlainRules<'a>>,
     /// What views hold through a mode, by where it is kept: one answer for all that share it.
     through: RefCell<HashMap<(*const [Reach; 4], Mode), Option<Arc<Reach>>>>,
@@ -38,6 +40,7 @@ pub(super) fn hits(
     subject: &Subject,
     views: &[View],
     context: &dyn Context,
+    want_edges: bool,
     hits: &mut Vec<Hit>,
     edges: &mut Vec<Edge>,
 ) {
@@ -52,6 +55,7 @@ pub(super) fn hits(
         catalogue,
         context,
         rule,
+        edges: want_edges,
         plain: RefCell::new(PlainRules::new(catalogue, version, false)),
         through: RefCell::default(),
         worths: RefCell::default(),
@@ -146,6 +150,9 @@ impl Run<'_> {
         );
         found.retain(|h| !self.catalogue.rule(h.rule).id.starts_with("impersonate-"));
         let priority = found.iter().map(|h| h.priority).max()?;
+        if !self.edges {
+            return Some((priority, Rc::default()));
+        }
         for hit in &found {
             special::edges_of(self.catalogue, hit, through, through, &mut edges);
         }

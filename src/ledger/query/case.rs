@@ -22,7 +22,7 @@ pub(in crate::ledger) struct Case<'a> {
     pub(in crate::ledger) subject: Subject,
     /// The bindings that apply, and whether they name the subject itself.
     pub(in crate::ledger) bindings: Vec<(RowId, bool)>,
-    /// With witnesses.
+    /// With witnesses; with edges only where somebody may answer for one.
     pub(in crate::ledger) judged: Assessment,
     pub(in crate::ledger) answers: Answers,
     /// Shipped pairs answer for it up to here.
@@ -70,7 +70,10 @@ impl Ledger {
     pub(in crate::ledger) fn case(&self, key: SubjectKey) -> Case<'_> {
         let subject = self.subject(key);
         let bindings = self.bindings_of(&subject, key);
-        let (judged, _) = self.judgement_with(&subject, &bindings, true);
+        let (mut judged, _) = self.judgement_with(&subject, &bindings, true);
+        if self.may_be_answered(&subject, &bindings) {
+            judged.edges = self.judgement_with(&subject, &bindings, false).0.edges;
+        }
         let granting: Vec<Granting<'_>> = bindings
             .iter()
             .filter_map(|(binding, _)| {
