@@ -620,6 +620,12 @@ impl Vocabulary {
         out
     }
 
+    /// What [`Self::through_role_binding`] leaves of a reach depends on the namespace.
+    pub fn depends_on_namespace(&self, reach: &Reach) -> bool {
+        let mut named = reach.named.iter().map(|(perm, _)| perm.index());
+        reach.all.meets(&self.own_namespace) || named.any(|i| self.own_namespace.contains(i))
+    }
+
     /// For which names a permission is granted by what [`Self::through_role_binding`] leaves of a reach.
     pub fn names_through_role_binding<'a>(
         &self,

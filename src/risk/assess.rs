@@ -10,6 +10,7 @@ use super::priority::Priority;
 use super::special;
 use crate::object::{PolicyRule, Subject};
 use crate::rbac::{Bits, Mode, Names, PermId, Reach, ServerVersion, Vocabulary};
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -365,10 +366,34 @@ pub(super) fn views(catalogue: &Catalogue, held: &[Held<'_>]) -> Vec<View> {
     // whoever holds all of it everywhere may have hundreds of bindings that add nothing, and mostly the same
     // few roles are bound in hundreds of namespaces
     let mut known: HashSet<Arc<Reach>> = HashSet::new();
+    let mut same_roles: HashMap<Vec<*const Reaches>, usize> = HashMap::new();
+    let fixed = |r: &Reaches| {
+        let mut all =
+            r.on.iter()
+                .flat_map(|on| on.iter())
+                .chain(std::iter::once(&r.plain));
+        !all.any(|reach| vocabulary.depends_on_namespace(reach))
+    };
     let several = namespaces.len() > 1;
     for (ns, roles) in namespaces {
         if roles.iter().all(|r| r.is_empty()) {
             continue;
+        }
+        if several && roles.iter().all(|r| fixed(r)) {
+            let of = roles.iter().map(|r| std::ptr::from_ref(*r)).collect();
+            match same_roles.entry(of) {
+                Entry::Occupied(before) => {
+                    let before: &View = &out[*before.get()];
+                    let view = View {
+                        scope: Scope::Namespace(ns.clone()),
+                        plain: before.plain.clone(),
+                        on: before.on.clone(),
+                    };
+                    out.push(view);
+                    continue;
+                }
+                Entry::Vacant(new) => drop(new.insert(out.len())),
+            }
         }
         let mut sum = cluster.clone();
         for role in roles {
