@@ -846,3 +846,127 @@ fn finish(
     edges.shrink_to_fit();
     Assessment { findings, edges }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every namespace has Roles of its own: what is said of one must not be told of another.
+    struct Places;
+
+    impl Context for Places {
+        fn role_priority(&self, _: bool, _: &str, scope: &Scope) -> Option<Priority> {
+            Some(self.strongest_role(scope.as_str()))
+        }
+
+        fn strongest_role(&self, namespace: &str) -> Priority {
+            Priority::ALL[namespace.len() % Priority::ALL.len()]
+        }
+
+        fn namespaces_with_role(&self, _: &str) -> Vec<Arc<str>> {
+            Vec::new()
+        }
+
+        fn role_reaches(&self, _: bool, name: &str, scope: &Scope) -> Vec<To> {
+            vec![To::Account(scope.clone(), Arc::from(name))]
+        }
+
+        fn roles_reach(&self, namespace: &str) -> Arc<[To]> {
+            let scope = Scope::Namespace(Arc::from(namespace));
+            Arc::new([To::Account(scope, Arc::from("of-a-role"))])
+        }
+    }
+
+    fn rule(verbs: &[&str], groups: &[&str], resources: &[&str], names: &[&str]) -> PolicyRule {
+        let list = |l: &[&str]| l.iter().map(|s| (*s).to_owned()).collect();
+        PolicyRule {
+            verbs: list(verbs),
+            api_groups: list(groups),
+            resources: list(resources),
+            resource_names: list(names),
+            non_resource_urls: vec![],
+        }
+    }
+
+    /// Namespaces in which the same is held share one answer; each must be what it is when it is judged
+    /// by itself, with all that holds everywhere.
+    #[test]
+    fn a_namespace_among_many_is_judged_as_one_alone() {
+        let catalogue = Catalogue::shipped();
+        let version = ServerVersion::parse("1.34").expect("a version");
+        let (any, rbac) = (&["*"][..], "rbac.authorization.k8s.io");
+        let takes = rule(
+            &["impersonate:user-info"],
+            &["authentication.k8s.io"],
+            &["users"],
+            &[],
+        );
+        let roles = [
+            vec![rule(any, any, any, &[])],
+            vec![rule(&["get", "patch"], &[""], &["secrets"], &["one"])],
+            vec![rule(&["update"], &[""], &["namespaces"], &[])],
+            vec![rule(&["update"], &[""], &["namespaces"], &["app"])],
+            vec![rule(
+                &["bind", "create", "update"],
+                &[rbac],
+                &["roles", "rolebindings", "clusterroles"],
+                &[],
+            )],
+            vec![rule(&["create"], &[""], &["pods", "pods/exec"], &[])],
+            vec![rule(
+                &["impersonate-on:user-info:create"],
+                &[""],
+                &["pods", "serviceaccounts/token"],
+                &[],
+            )],
+            vec![takes],
+        ];
+        let roles = roles.map(|rules| Reaches::of(&catalogue.vocabulary, &rules));
+        let held = |namespace: Option<&str>, role: usize| Held {
+            namespace: namespace.map(Arc::from),
+            cluster_role: true,
+            role: "of-a-role",
+            reaches: Some(&roles[role]),
+            aggregated: false,
+            direct: true,
+            baseline: false,
+        };
+        let namespaces = ["app", "b", "kube-public", "kube-system", "other", "web"];
+        let subject = Subject::User { name: "u".into() };
+        let judge = |held: &[Held<'_>], explain| {
+            assess(&catalogue, version, &subject, held, &Places, explain)
+        };
+        for everywhere in [&[][..], &[7], &[0], &[7, 5], &[2]] {
+            for bound in [
+                &[0][..],
+                &[1],
+                &[2],
+                &[3],
+                &[4],
+                &[5, 1],
+                &[6],
+                &[1, 2, 4, 5, 6],
+            ] {
+                let everywhere = || everywhere.iter().map(|role| held(None, *role));
+                let here = |ns| bound.iter().map(move |role| held(Some(ns), *role));
+                let mut all: Vec<Held<'_>> = everywhere().collect();
+                all.extend(namespaces.into_iter().flat_map(here));
+                // one more, so that not all hold the same
+                all.push(held(Some("web"), 5));
+                let whole = judge(&all, false);
+                for ns in &namespaces[..5] {
+                    let alone: Vec<Held<'_>> = everywhere().chain(here(ns)).collect();
+                    let there = |scope: &Scope| scope.as_str() == *ns;
+                    let alone = judge(&alone, false).at(&there);
+                    assert!(
+                        whole.clone().at(&there).same_power(&alone),
+                        "{bound:?} in {ns}"
+                    );
+                }
+                let explained = judge(&all, true);
+                let edges = whole.edges.clone();
+                assert!(Assessment { edges, ..explained }.same_power(&whole));
+            }
+        }
+    }
+}

@@ -21,7 +21,7 @@ struct Run<'a> {
     edges: bool,
     plain: RefCell<PlainRules<'a>>,
     /// What views hold through a mode, by where it is kept: one answer for all that share it.
-    through: RefCell<HashMap<(*const [Reach; 4], Mode), Option<Arc<Reach>>>>,
+    through: RefCell<HashMap<(*const [Reach; 4], Mode), Through>>,
     /// What was found by the view and what it holds through a mode: `*` among verbs is every mode at once.
     worths: RefCell<HashMap<(*const View, *const Reach), Option<Worth>>>,
 }
@@ -86,6 +86,9 @@ pub(super) fn hits(
         );
     }
 }
+
+/// What is held through a mode, if anything is.
+type Through = Option<Arc<Reach>>;
 
 /// What is granted through a mode: how bad it is, and whom it lets the holder become.
 type Worth = (Priority, Rc<[Edge]>);

@@ -55,6 +55,7 @@ pub struct Cut {
 struct Search<'a> {
     less: Less<'a>,
     id: RowId,
+    key: SubjectKey,
     /// Entries of the subject itself, which are tried first.
     own: HashSet<Entry>,
     /// Those of them each of which is enough alone, when they are [`MANY`], by their names; and the proof by
@@ -62,6 +63,8 @@ struct Search<'a> {
     alone: Vec<(Entry, Vec<Entry>)>,
     /// Those of them by which there is no proof with what is gone: with more gone, there is none either.
     spent: Vec<Entry>,
+    /// Entries of its own that are enough, where they are [`MANY`].
+    enough: Option<BTreeSet<Entry>>,
     /// Sets that were tried without success.
     tried: HashSet<BTreeSet<Entry>>,
     /// Entries that some proof takes.
@@ -88,7 +91,11 @@ impl Search<'_> {
             }
             found
         });
-        let whole = || less.proof(self.id);
+        let whole = || {
+            let enough = self.enough.as_ref();
+            let none = enough.is_some_and(|enough| less.surely_none(id, self.key, enough));
+            if none { None } else { less.proof(id) }
+        };
         let proof = by_one.or_else(whole)?;
         self.candidates.extend(proof.iter().copied());
         Some(proof)
@@ -104,6 +111,7 @@ impl Search<'_> {
         while let Some(proof) = self.proof(&set) {
             set.insert(*proof.iter().find(|e| self.own.contains(*e))?);
         }
+        self.enough = (self.own.len() > MANY).then(|| set.clone());
         for entry in self.less.in_order(&set) {
             let alone = || self.alone.iter().any(|(e, _)| *e == entry);
             if set.len() == 1 || forced.contains(&entry) || alone() {
@@ -211,6 +219,8 @@ impl Ledger {
         };
         let mut search = Search {
             id,
+            key: row.key,
+            enough: None,
             own: own.into_iter().collect(),
             alone,
             spent: Vec::new(),

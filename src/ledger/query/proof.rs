@@ -12,7 +12,7 @@ use super::super::table::{Map, RowId};
 use super::Asked;
 use crate::object::PolicyRule;
 use crate::rbac::{MASTERS, Members, implicit_groups, members_of};
-use crate::risk::{Assessment, Priority, Reaches};
+use crate::risk::{Assessment, Priority, Reaches, joined};
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::ops::Deref;
@@ -127,13 +127,46 @@ impl<'a> Less<'a> {
     /// Does the subject hold the priority by this entry of it and nothing else? Then a proof, which takes
     /// one small judgement, where one of a thousand entries takes a large one.
     pub(super) fn proof_by(&self, id: RowId, entry: Entry) -> Option<Vec<Entry>> {
-        let less = Less {
+        self.only(id, vec![entry]).proof(id)
+    }
+
+    fn only(&self, id: RowId, entries: Vec<Entry>) -> Less<'a> {
+        Less {
             gone: self.gone.clone(),
             judged: self.judged.clone(),
-            only: Some((id, vec![entry])),
+            only: Some((id, entries)),
             ..*self
+        }
+    }
+
+    /// Surely there is no proof, as there is none either when `enough` of its own is gone and nothing else, and
+    /// what is left of that lies apart: in namespaces that hang together with no others. Then whatever is new is
+    /// there, and a few of a thousand entries tell. `false` where this says nothing.
+    pub(super) fn surely_none(&self, id: RowId, key: SubjectKey, enough: &BTreeSet<Entry>) -> bool {
+        let ledger = self.ledger;
+        let home = |(binding, _): &Entry| ledger.bindings.key(*binding).0;
+        let back: Vec<&Entry> = enough.difference(&self.gone.entries).collect();
+        // others have by it what they had not, or it holds in each namespace
+        let shared = |entry: &&Entry| entry.1 != key || home(entry) == Sym::EMPTY;
+        let implicit = match key {
+            SubjectKey::Group(name) => members_of(ledger.names.text(name)) != Members::None,
+            _ => false,
         };
-        less.proof(id)
+        if implicit || back.iter().any(|entry| shared(entry)) {
+            return false;
+        }
+        let mut left = self.asked.entries(ledger, key);
+        left.retain(|e| !self.gone.entries.contains(e));
+        let subject = ledger.subject(key);
+        let held = ledger.held(&subject, &holdings(key, &left));
+        let Some(together) = joined(ledger.catalogue(), &subject, &held) else {
+            return false;
+        };
+        let mut places: HashSet<Sym> = back.iter().map(|entry| home(entry)).collect();
+        places.extend(together.iter().filter_map(|ns| ledger.names.get(ns)));
+        places.insert(Sym::EMPTY);
+        left.retain(|entry| places.contains(&home(entry)));
+        !self.only(id, left).holds(id)
     }
 
     /// Does the subject hold the priority?
