@@ -9,7 +9,7 @@ use super::super::names::Sym;
 use super::super::rows::{EdgeRow, SubjectKey, ToKey};
 use super::super::settle;
 use super::super::table::{Map, RowId};
-use super::Asked;
+use super::{Asked, Strongest};
 use crate::object::PolicyRule;
 use crate::rbac::{MASTERS, Members, implicit_groups, members_of};
 use crate::risk::{Assessment, Priority, Reaches, joined};
@@ -152,7 +152,7 @@ impl<'a> Less<'a> {
             SubjectKey::Group(name) => members_of(ledger.names.text(name)) != Members::None,
             _ => false,
         };
-        if implicit || back.iter().any(|entry| shared(entry)) {
+        if implicit || back.iter().any(shared) {
             return false;
         }
         let mut left = self.asked.entries(ledger, key);
@@ -612,7 +612,7 @@ impl Asked {
         to: ToKey,
         source: SubjectKey,
         least: Priority,
-    ) -> Rc<Vec<RowId>> {
+    ) -> Strongest {
         let fresh = || {
             let mut members: Vec<(Priority, SubjectKey, RowId)> = ledger
                 .set_members_at(to, source, least)
