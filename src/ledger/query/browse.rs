@@ -10,6 +10,7 @@ use super::{Asked, BindingView, PathStep, PodView, RoleView, SubjectView};
 use crate::object::{Pod, Subject};
 use crate::risk::{Priority, Status};
 use std::cmp::Ordering;
+use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 /// What every list can be narrowed by. Empty and `None`: whatever there is.
@@ -220,7 +221,6 @@ struct PodFound<'a> {
     namespace: Sym,
     name: Sym,
     row: &'a PodRow,
-    level: (Priority, Status),
     /// The same number for pods of one shape and namespace.
     alike: u32,
 }
@@ -382,10 +382,16 @@ impl Ledger {
         })
     }
 
-    /// Goes through the pods that match, in the order of their numbers.
-    fn matching_pods<'a>(&'a self, filter: &PodFilter, mut found: impl FnMut(PodFound<'a>)) {
+    /// Goes through the pods that match, in the order of their numbers; returns what is known of those that
+    /// are alike. Levels are looked up only where the filter asks for them.
+    fn matching_pods<'a>(
+        &'a self,
+        filter: &PodFilter,
+        mut found: impl FnMut(PodFound<'a>, &mut Alike),
+    ) -> Vec<Alike> {
+        let mut kinds: Vec<Alike> = Vec::new();
         let Some(wanted) = self.wanted(&filter.all) else {
-            return;
+            return kinds;
         };
         // names lie anywhere in memory: to look up those that nobody asks for would be most of the work
         let is = |wanted: &Option<String>, sym: Sym| {
@@ -412,7 +418,6 @@ impl Ledger {
             }
         };
         let mut known: Map<(Sym, *const PodShape), u32> = Map::default();
-        let mut kinds: Vec<Alike> = Vec::new();
         // replicas nearly always lie side by side
         let mut last: Option<((Sym, *const PodShape), u32)> = None;
         self.pods.iter().for_each(|(id, ns, name, row)| {
@@ -434,21 +439,44 @@ impl Ledger {
             {
                 return;
             }
-            let level = match row.live() {
-                true => *kind.live.get_or_insert_with(|| self.pod_level(ns, row)),
-                false => self.pod_level(ns, row),
-            };
-            if wanted.level(level.0, level.1) {
-                found(PodFound {
-                    id,
-                    namespace: ns,
-                    name,
-                    row,
-                    level,
-                    alike: number,
-                });
+            if wanted.asks_level() {
+                let (priority, status) = self.level_of(kind, ns, row);
+                if !wanted.level(priority, status) {
+                    return;
+                }
             }
+            let pod = PodFound {
+                id,
+                namespace: ns,
+                name,
+                row,
+                alike: number,
+            };
+            found(pod, kind);
         });
+        kinds
+    }
+
+    fn level_of(&self, kind: &mut Alike, namespace: Sym, row: &PodRow) -> (Priority, Status) {
+        match row.live() {
+            true => *kind
+                .live
+                .get_or_insert_with(|| self.pod_level(namespace, row)),
+            false => self.pod_level(namespace, row),
+        }
+    }
+
+    /// The level that no pod of a namespace is above: that of its strongest account, as pods carry no other
+    /// tokens.
+    fn strongest_accounts(&self) -> Map<Sym, (Priority, Status)> {
+        let mut out: Map<Sym, (Priority, Status)> = Map::default();
+        for (_, row) in self.subjects.iter() {
+            if let SubjectKey::Account(namespace, _) = row.key {
+                let level = out.entry(namespace).or_default();
+                *level = worse(*level, (row.effective, row.status));
+            }
+        }
+        out
     }
 
     /// Kind and name of what a pod belongs to: itself, when it stands alone.
@@ -463,12 +491,10 @@ impl Ledger {
     pub fn list_pods(&self, filter: &PodFilter, slice: &Slice) -> Listed<PodView> {
         let places = self.places(self.pods.namespaces());
         let mut ranked = Vec::new();
-        self.matching_pods(filter, |pod| {
-            let (priority, status) = pod.level;
-            let rank = slice
-                .order
-                .rank(priority, status, 0, places[&pod.namespace]);
-            ranked.push((rank, pod.id));
+        self.matching_pods(filter, |pod, kind| {
+            let (priority, status) = self.level_of(kind, pod.namespace, pod.row);
+            let place = places[&pod.namespace];
+            ranked.push((slice.order.rank(priority, status, 0, place), pod.id));
         });
         cut(ranked, slice, |a, b| self.by_name(&self.pods, *a, *b))
             .filter_map(|id| self.pod_view(id))
@@ -480,57 +506,100 @@ impl Ledger {
             namespace: Sym,
             kind: &'a str,
             name: Sym,
-            level: (Priority, Status),
             pods: usize,
             escape: u8,
+            /// One of each kind of its pods, live ones and others.
+            some: Vec<(u32, &'a PodRow)>,
         }
         let mut groups: Vec<Group<'_>> = Vec::new();
         let mut numbers: Map<(Sym, &str, Sym), u32> = Map::default();
         let most = self.pods.len(Part::Namespaced);
-        let mut members: Vec<(RowId, u32, (Priority, Status))> = Vec::with_capacity(most);
+        let mut members: Vec<(RowId, u32, u32)> = Vec::with_capacity(most);
         // pods that are alike have one owner, but for those that stand alone
-        let mut last: Option<(u32, u32)> = None;
-        self.matching_pods(filter, |pod| {
+        let mut last: Option<((u32, bool), u32)> = None;
+        let mut kinds = self.matching_pods(filter, |pod, _| {
+            let of = (pod.alike, pod.row.live());
             let number = match last {
-                Some((alike, number)) if alike == pod.alike => number,
+                Some((before, number)) if before == of => number,
                 _ => {
                     let (kind, name) = self.owner(&pod.row.shape, pod.name);
-                    let of = (pod.namespace, kind, name);
-                    *numbers.entry(of).or_insert_with(|| {
+                    let owner = (pod.namespace, kind, name);
+                    let number = *numbers.entry(owner).or_insert_with(|| {
                         groups.push(Group {
                             namespace: pod.namespace,
                             kind,
                             name,
-                            level: pod.level,
                             pods: 0,
                             escape: 0,
+                            some: Vec::new(),
                         });
                         groups.len() as u32 - 1
-                    })
+                    });
+                    let group = &mut groups[number as usize];
+                    group.escape |= pod.row.shape.escape;
+                    let known = |(alike, row): &(u32, &PodRow)| (*alike, row.live()) == of;
+                    if !group.some.iter().any(known) {
+                        group.some.push((pod.alike, pod.row));
+                    }
+                    let owned = pod.row.shape.workload.is_some();
+                    last = owned.then_some((of, number));
+                    number
                 }
             };
-            let group = &mut groups[number as usize];
-            if last.is_none_or(|(alike, _)| alike != pod.alike) {
-                group.escape |= pod.row.shape.escape;
-                let owned = pod.row.shape.workload.is_some();
-                last = owned.then_some((pod.alike, number));
-            }
-            group.pods += 1;
-            group.level = worse(group.level, pod.level);
-            members.push((pod.id, number, pod.level));
+            groups[number as usize].pods += 1;
+            members.push((pod.id, number, pod.alike));
         });
+        let mut level = |group: &Group<'_>| {
+            let some = group.some.iter().map(|(alike, row)| {
+                let kind = &mut kinds[*alike as usize];
+                self.level_of(kind, group.namespace, row)
+            });
+            some.reduce(worse).unwrap_or_default()
+        };
         let places = self.places(self.pods.namespaces());
-        let ranked = groups.iter().zip(0u32..).map(|(group, number)| {
-            let (priority, status) = group.level;
-            let place = places[&group.namespace];
-            (slice.order.rank(priority, status, 0, place), number)
-        });
+        let rank = |(priority, status): (Priority, Status), namespace: Sym| {
+            slice.order.rank(priority, status, 0, places[&namespace])
+        };
+        // what is shown lies where the strongest accounts are: elsewhere no pod is looked at
+        let bounds = self.strongest_accounts();
+        let bound = |namespace: Sym| {
+            let strongest = bounds.get(&namespace).copied().unwrap_or_default();
+            rank(strongest, namespace)
+        };
+        let mut by_bound: Map<Sym, Vec<u32>> = Map::default();
+        for (group, number) in groups.iter().zip(0u32..) {
+            by_bound.entry(group.namespace).or_default().push(number);
+        }
+        let mut by_bound: Vec<(Rank, Vec<u32>)> = by_bound
+            .into_iter()
+            .map(|(namespace, groups)| (bound(namespace), groups))
+            .collect();
+        by_bound.sort_unstable();
+        let enough = slice.offset.saturating_add(slice.limit);
+        // the ranks of the first ones so far, the last of them on top
+        let mut first: BinaryHeap<Rank> = BinaryHeap::new();
+        let mut ranked: Vec<(Rank, u32)> = Vec::new();
+        for (bound, numbers) in by_bound {
+            if first.len() >= enough && first.peek().is_none_or(|last| *last < bound) {
+                break;
+            }
+            for number in numbers {
+                let group = &groups[number as usize];
+                let rank = rank(level(group), group.namespace);
+                ranked.push((rank, number));
+                first.push(rank);
+                if first.len() > enough {
+                    first.pop();
+                }
+            }
+        }
         let text = |sym: Sym| self.names.text(sym);
         let named = |number: u32| {
             let group = &groups[number as usize];
             (text(group.namespace), text(group.name), group.kind)
         };
-        let listed = cut(ranked.collect(), slice, |a, b| named(*a).cmp(&named(*b)));
+        let mut listed = cut(ranked, slice, |a, b| named(*a).cmp(&named(*b)));
+        listed.total = groups.len();
         let shown: Map<u32, usize> = listed.items.iter().copied().zip(0..).collect();
         let mut is_shown = vec![false; groups.len()];
         for number in shown.keys() {
@@ -538,14 +607,25 @@ impl Ledger {
         }
         // of equally bad ones always the same
         let mut worst: Vec<Option<RowId>> = vec![None; shown.len()];
-        for (id, number, level) in members {
-            if !is_shown[number as usize] || level != groups[number as usize].level {
+        let levels: Vec<(Priority, Status)> = listed
+            .items
+            .iter()
+            .map(|number| level(&groups[*number as usize]))
+            .collect();
+        for (id, number, alike) in members {
+            if !is_shown[number as usize] {
                 continue;
             }
-            let worst = &mut worst[shown[&number]];
+            let at = shown[&number];
+            let namespace = groups[number as usize].namespace;
+            let kind = &mut kinds[alike as usize];
+            let as_bad = |row| self.level_of(kind, namespace, row) == levels[at];
+            if !self.pods.get(id).is_some_and(as_bad) {
+                continue;
+            }
             let first = |than| self.by_name(&self.pods, id, than) == Ordering::Less;
-            if worst.is_none_or(first) {
-                *worst = Some(id);
+            if worst[at].is_none_or(first) {
+                worst[at] = Some(id);
             }
         }
         listed.filter_map(|number| {
