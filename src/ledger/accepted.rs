@@ -16,7 +16,7 @@ use crate::risk::{
     Acceptance, AcceptedFinding, Assessment, Catalogue, Edge, Priority, RuleId, Scope, Status,
 };
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// The acceptances of a policy, by subject.
 #[derive(Clone, Debug, Default)]
@@ -115,6 +115,9 @@ fn up_to(
     scope: &str,
     contained: bool,
 ) -> Priority {
+    if lines.is_empty() {
+        return Priority::None;
+    }
     let admin = catalogue.find("wildcard-admin");
     let answers = |line: &&Line| {
         let here = *line.scope == *scope;
@@ -127,19 +130,41 @@ fn up_to(
 }
 
 fn has(whole: &Assessment, rule: RuleId, scope: &str) -> bool {
-    let mut findings = whole.findings.iter();
-    findings.any(|f| f.rule == rule && f.scope.as_str() == scope)
+    let everywhere = Scope::Cluster.as_str();
+    // the cluster first, as findings are sorted
+    let at = |scope: &str| scope != everywhere;
+    let found = whole.findings.binary_search_by(|f| {
+        let here = f.scope.as_str();
+        (f.rule, at(here), here).cmp(&(rule, at(scope), scope))
+    });
+    found.is_ok()
 }
 
 /// The scope of the finding that a path over this edge starts with: a finding that holds everywhere
 /// stands for the same in a namespace.
 fn start<'a>(whole: &Assessment, edge: &'a Edge) -> &'a str {
-    let here = edge.scope.as_str();
+    start_of(whole, edge.rule, edge.scope.as_str())
+}
+
+fn start_of<'a>(whole: &Assessment, rule: RuleId, here: &'a str) -> &'a str {
     let everywhere = Scope::Cluster.as_str();
-    if !has(whole, edge.rule, here) && has(whole, edge.rule, everywhere) {
+    if !has(whole, rule, here) && has(whole, rule, everywhere) {
         return "*";
     }
     here
+}
+
+/// What an acceptance of a finding, or of paths over an edge, lists: what `admin` implies is accepted with it.
+fn line_of<'s>(
+    whole: &Assessment,
+    admin: Option<RuleId>,
+    rule: RuleId,
+    scope: &'s str,
+) -> (RuleId, &'s str) {
+    let mut around = ["*", scope].into_iter();
+    let implied =
+        admin.and_then(|admin| Some((admin, around.find(|scope| has(whole, admin, scope))?)));
+    implied.unwrap_or((rule, scope))
 }
 
 /// It has the finding, or a path that starts with it.
@@ -282,6 +307,13 @@ pub struct Proposal {
 }
 
 impl Ledger {
+    /// [`Self::answers`] may find somebody, for whom it looks at edges.
+    pub(super) fn may_be_answered(&self, subject: &Subject, bindings: &[(RowId, bool)]) -> bool {
+        let mut direct = bindings.iter().filter(|(_, direct)| *direct);
+        !self.accepted.by_subject.is_empty()
+            || direct.any(|(b, _)| self.listed_pair(*b, subject).is_some())
+    }
+
     /// Who answers for what of a subject with these bindings.
     pub(super) fn answers(
         &self,
@@ -393,38 +425,42 @@ impl Ledger {
         let catalogue = &self.policy.catalogue;
         let (subject, whole, answers) = (&case.subject, &case.judged, &case.answers);
         let admin = catalogue.find("wildcard-admin");
-        // what wildcard-admin implies is accepted with it
-        let line = |rule: RuleId, scope: &str| {
-            let folded = admin
-                .filter(|_| catalogue.implied_by_admin(rule))
-                .and_then(|admin| {
-                    let around = ["*", scope].into_iter();
-                    let scope = around.into_iter().find(|s| has(whole, admin, s))?;
-                    Some((admin, scope.to_owned()))
-                });
-            let (rule, scope) = folded.unwrap_or_else(|| (rule, scope.to_owned()));
-            AcceptedFinding {
-                rule: catalogue.rule(rule).id.clone(),
-                scope,
-            }
+        let line = |rule, scope| {
+            let admin = admin.filter(|_| catalogue.implied_by_admin(rule));
+            line_of(whole, admin, rule, scope)
         };
         let open_at = |at: Priority| -> BTreeSet<AcceptedFinding> {
             let findings = whole.findings.iter().filter(|f| {
                 f.priority >= at
                     && answers.finding(catalogue, f.rule, f.scope.as_str()) < f.priority
             });
+            let mut lines: HashSet<(RuleId, &str)> =
+                findings.map(|f| line(f.rule, f.scope.as_str())).collect();
             // many rules lead to the same identities
             let mut leads: Map<(ToKey, Option<ToKey>, bool), bool> = Map::default();
-            let edges = whole.edges.iter().zip(&row.edges).filter(|(edge, to)| {
-                answers.edge(catalogue, whole, edge) < priority
+            for (place, to) in row.edges.iter().enumerate() {
+                let line = line(to.rule, start_of(whole, to.rule, self.names.text(to.scope)));
+                let answered = || {
+                    let edge = whole.edges.get(place);
+                    edge.is_none_or(|edge| answers.edge(catalogue, whole, edge) >= priority)
+                };
+                // one reason to list it is enough, of thousands
+                let open = !lines.contains(&line)
+                    && (answers.is_empty() || !answered())
                     && *leads
                         .entry((to.to, to.gate, to.cap >= at))
-                        .or_insert_with(|| self.live.leads_to(self, id, to, at))
-            });
-            let mut lines: BTreeSet<AcceptedFinding> =
-                findings.map(|f| line(f.rule, f.scope.as_str())).collect();
-            lines.extend(edges.map(|(e, _)| line(e.rule, start(whole, e))));
+                        .or_insert_with(|| self.live.leads_to(self, id, to, at));
+                if open {
+                    lines.insert(line);
+                }
+            }
+            let lines = lines.into_iter();
             lines
+                .map(|(rule, scope)| AcceptedFinding {
+                    rule: catalogue.rule(rule).id.clone(),
+                    scope: scope.to_owned(),
+                })
+                .collect()
         };
         let mut findings = open_at(priority);
         if findings.is_empty() {

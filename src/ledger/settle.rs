@@ -967,6 +967,16 @@ impl Ledger {
     }
 
     pub(super) fn held(&self, subject: &Subject, bindings: &[(RowId, bool)]) -> Vec<Held<'_>> {
+        // bindings of one namespace come one after the other
+        let mut last: Option<(Sym, Arc<str>)> = None;
+        let mut shared = |namespace: Sym| match &last {
+            Some((of, text)) if *of == namespace => text.clone(),
+            _ => {
+                let text = self.names.shared(namespace);
+                last = Some((namespace, text.clone()));
+                text
+            }
+        };
         bindings
             .iter()
             .filter_map(|(binding, direct)| {
@@ -980,7 +990,7 @@ impl Ledger {
                         self.binding_gives(*binding).unwrap_or_default() <= recorded
                     });
                 Some(Held {
-                    namespace: (namespace != Sym::EMPTY).then(|| self.names.shared(namespace)),
+                    namespace: (namespace != Sym::EMPTY).then(|| shared(namespace)),
                     cluster_role: row.cluster_role,
                     role: self.names.text(row.role),
                     reaches: role.map(|r| &*r.reaches),

@@ -508,6 +508,11 @@ impl Vocabulary {
         (0..self.perms.len() as u32).map(PermId)
     }
 
+    /// The numbers in a set.
+    pub fn ids_in(&self, set: &Bits) -> impl Iterator<Item = PermId> {
+        set.iter().map(|i| PermId(i as u32))
+    }
+
     /// Nothing granted.
     pub fn nothing(&self) -> Reach {
         Reach {
@@ -615,6 +620,32 @@ impl Vocabulary {
         out
     }
 
+    /// What [`Self::through_role_binding`] leaves of a reach depends on the namespace.
+    pub fn depends_on_namespace(&self, reach: &Reach) -> bool {
+        let mut named = reach.named.iter().map(|(perm, _)| perm.index());
+        reach.all.meets(&self.own_namespace) || named.any(|i| self.own_namespace.contains(i))
+    }
+
+    /// For which names a permission is granted by what [`Self::through_role_binding`] leaves of a reach.
+    pub fn names_through_role_binding<'a>(
+        &self,
+        reach: &'a Reach,
+        perm: PermId,
+        namespace: &'a Arc<str>,
+    ) -> Names<'a> {
+        if self.cluster.contains(perm.index()) {
+            return Names::None;
+        }
+        let names = reach.names(perm);
+        if !self.own_namespace.contains(perm.index()) {
+            return names;
+        }
+        match names.has(namespace) {
+            true => Names::Some(std::slice::from_ref(namespace)),
+            false => Names::None,
+        }
+    }
+
     /// What a merged reach means once requests carry the names they carry (catalogue A.2):
     ///
     /// - a grant for the name `""` is unlimited for a request without a name, and nothing for others;
@@ -705,6 +736,28 @@ mod tests {
                 expected,
                 "{rule} {resource} {sub}"
             );
+        }
+    }
+
+    #[test]
+    fn one_name_through_a_role_binding_is_what_the_whole_reach_has_of_it() {
+        let v = vocabulary(&[
+            ("get", "", "pods"),
+            ("list", "", "nodes"),
+            ("update", "", "namespaces"),
+            ("create", "", "namespaces"),
+        ]);
+        let (all, own): (&[&str], &[&str]) = (&["*"], &["app", "b"]);
+        let (here, elsewhere) = (Arc::from("app"), Arc::from("other"));
+        for names in [&[], own, &["other"]] {
+            let reach = v.reach(&[rule(all, all, all, names)], None);
+            for ns in [&here, &elsewhere] {
+                let through = v.through_role_binding(&reach, ns);
+                for perm in v.ids() {
+                    let one = v.names_through_role_binding(&reach, perm, ns);
+                    assert_eq!(one, through.names(perm), "{names:?} {ns} {perm:?}");
+                }
+            }
         }
     }
 

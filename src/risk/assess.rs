@@ -10,7 +10,8 @@ use super::priority::Priority;
 use super::special;
 use crate::object::{PolicyRule, Subject};
 use crate::rbac::{Bits, Mode, Names, PermId, Reach, ServerVersion, Vocabulary};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 /// Where a grant holds.
@@ -202,7 +203,7 @@ impl Edge {
 pub struct Assessment {
     /// By rule, then scope, the cluster first.
     pub findings: Vec<Finding>,
-    /// Sorted, without duplicates.
+    /// Sorted, without duplicates; left out by [`assess`] with `explain`.
     pub edges: Vec<Edge>,
 }
 
@@ -303,9 +304,9 @@ impl View {
         self.plain.names(perm)
     }
 
-    /// The view through one mode of constrained impersonation. `bind`, `escalate`, `approve`, `sign`
-    /// and `attest` count as granted: those checks look at the identity that is taken.
-    pub(super) fn through(&self, mode: Mode, catalogue: &Catalogue) -> Option<View> {
+    /// What the view holds through one mode of constrained impersonation. `bind`, `escalate`, `approve`,
+    /// `sign` and `attest` count as granted: those checks look at the identity that is taken.
+    pub(super) fn through(&self, mode: Mode, catalogue: &Catalogue) -> Option<Reach> {
         let at = Mode::ALL.iter().position(|m| *m == mode)?;
         let mut plain = self.on.as_ref()?[at].clone();
         if plain.is_empty() {
@@ -322,11 +323,7 @@ impl View {
         }
         let nothing = catalogue.vocabulary.nothing();
         plain.merge(&nothing);
-        Some(View {
-            scope: self.scope.clone(),
-            plain: Arc::new(plain),
-            on: None,
-        })
+        Some(plain)
     }
 }
 
@@ -366,22 +363,52 @@ pub(super) fn views(catalogue: &Catalogue, held: &[Held<'_>]) -> Vec<View> {
         }
     }
     let mut out = vec![effect(Scope::Cluster, &cluster)];
+    // whoever holds all of it everywhere may have hundreds of bindings that add nothing, and mostly the same
+    // few roles are bound in hundreds of namespaces
+    let mut known: HashSet<Arc<Reach>> = HashSet::new();
+    let mut same_roles: HashMap<Vec<*const Reaches>, usize> = HashMap::new();
+    let fixed = |r: &Reaches| {
+        let mut all =
+            r.on.iter()
+                .flat_map(|on| on.iter())
+                .chain(std::iter::once(&r.plain));
+        !all.any(|reach| vocabulary.depends_on_namespace(reach))
+    };
+    let several = namespaces.len() > 1;
     for (ns, roles) in namespaces {
         if roles.iter().all(|r| r.is_empty()) {
             continue;
+        }
+        if several && roles.iter().all(|r| fixed(r)) {
+            let of = roles.iter().map(|r| std::ptr::from_ref(*r)).collect();
+            match same_roles.entry(of) {
+                Entry::Occupied(before) => {
+                    let before: &View = &out[*before.get()];
+                    let view = View {
+                        scope: Scope::Namespace(ns.clone()),
+                        plain: before.plain.clone(),
+                        on: before.on.clone(),
+                    };
+                    out.push(view);
+                    continue;
+                }
+                Entry::Vacant(new) => drop(new.insert(out.len())),
+            }
         }
         let mut sum = cluster.clone();
         for role in roles {
             merge(&mut sum, role, Some(ns));
         }
         let mut view = effect(Scope::Namespace(ns.clone()), &sum);
-        // whoever holds all of it everywhere may have hundreds of bindings that add nothing
-        let everywhere = &out[0];
-        if view.plain == everywhere.plain {
-            view.plain = everywhere.plain.clone();
+        if view.plain == out[0].plain {
+            view.plain = out[0].plain.clone();
+        } else if let Some(same) = known.get(&view.plain) {
+            view.plain = same.clone();
+        } else if several {
+            known.insert(view.plain.clone());
         }
-        if view.on == everywhere.on {
-            view.on.clone_from(&everywhere.on);
+        if view.on == out[0].on {
+            view.on.clone_from(&out[0].on);
         }
         out.push(view);
     }
@@ -488,6 +515,7 @@ pub(super) fn level(catalogue: &Catalogue, levels: &Levels, scope: &Scope) -> Op
 }
 
 /// A rule that holds at a view, before anything is dropped.
+#[derive(Clone)]
 pub(super) struct Hit {
     pub(super) rule: RuleId,
     pub(super) scope: Scope,
@@ -497,9 +525,70 @@ pub(super) struct Hit {
     pub(super) bindings: Vec<usize>,
 }
 
-/// Asks the plain rules of one view. Only with `explain` hits say what they rest on: whoever is bound in a
-/// thousand namespaces has fifty thousand of them.
-pub(super) fn plain_hits(
+/// The plain rules, asked of one view after the other. Views of one subject often share what they hold; then
+/// one answer is theirs, but for where it holds.
+pub(super) struct PlainRules<'a> {
+    catalogue: &'a Catalogue,
+    version: ServerVersion,
+    /// Hits say what they rest on; asked for only where it is shown: whoever is bound in a thousand namespaces
+    /// has fifty thousand of them.
+    explain: bool,
+    /// By what is held, and whether the namespace is privileged.
+    shared: HashMap<(*const Reach, bool), Shared>,
+}
+
+/// Hits of views that hold the same. That it is kept keeps its address from another one.
+struct Shared {
+    hits: Vec<Hit>,
+    _of: Arc<Reach>,
+}
+
+impl<'a> PlainRules<'a> {
+    pub(super) fn new(catalogue: &'a Catalogue, version: ServerVersion, explain: bool) -> Self {
+        PlainRules {
+            catalogue,
+            version,
+            explain,
+            shared: HashMap::new(),
+        }
+    }
+
+    /// The hits of a view; `cluster` must be the same for all views that hold the same.
+    pub(super) fn hits(&mut self, view: &View, cluster: &View, out: &mut Vec<Hit>) {
+        let catalogue = self.catalogue;
+        let alone = Arc::strong_count(&view.plain) == 1;
+        let (true, Scope::Namespace(ns)) = (!alone, &view.scope) else {
+            return plain_hits(catalogue, self.version, view, cluster, self.explain, out);
+        };
+        let named = |rule: &Rule| rule.only_namespaces.iter().any(|n| **n == **ns);
+        if catalogue.rules.iter().any(named) {
+            return plain_hits(catalogue, self.version, view, cluster, self.explain, out);
+        }
+        let key = (Arc::as_ptr(&view.plain), catalogue.privileged(ns));
+        let shared = self.shared.entry(key).or_insert_with(|| {
+            let mut hits = Vec::new();
+            plain_hits(
+                catalogue,
+                self.version,
+                view,
+                cluster,
+                self.explain,
+                &mut hits,
+            );
+            Shared {
+                hits,
+                _of: view.plain.clone(),
+            }
+        });
+        out.extend(shared.hits.iter().map(|hit| Hit {
+            scope: view.scope.clone(),
+            ..hit.clone()
+        }));
+    }
+}
+
+/// Asks the plain rules of one view.
+fn plain_hits(
     catalogue: &Catalogue,
     version: ServerVersion,
     view: &View,
@@ -510,8 +599,21 @@ pub(super) fn plain_hits(
     if view.plain.is_empty() {
         return;
     }
-    for (i, rule) in catalogue.rules.iter().enumerate() {
-        if rule.special.is_some() || rule.before.is_some_and(|b| version >= b) {
+    // most subjects hold few of the permissions that rules ask for
+    let mut may_hold = Bits::new(catalogue.rules.len());
+    let mut begin = |reach: &Reach| {
+        let named = reach.named().iter().map(|(perm, _)| perm.index());
+        for perm in reach.unlimited().iter().chain(named) {
+            may_hold.union(&catalogue.begun_by[perm]);
+        }
+    };
+    begin(&view.plain);
+    if !Arc::ptr_eq(&view.plain, &cluster.plain) {
+        begin(&cluster.plain);
+    }
+    for i in may_hold.iter() {
+        let rule = &catalogue.rules[i];
+        if rule.before.is_some_and(|b| version >= b) {
             continue;
         }
         if let Scope::Namespace(ns) = &view.scope
@@ -558,7 +660,8 @@ pub(super) fn plain_hits(
 
 /// Judges one subject by the bindings that apply to it.
 ///
-/// With `explain`, findings say which permissions they rest on.
+/// With `explain`, findings say which permissions they rest on, and edges are left out: whoever holds everything
+/// has ten thousand of them.
 pub fn assess(
     catalogue: &Catalogue,
     version: ServerVersion,
@@ -573,16 +676,21 @@ pub fn assess(
     let mut tidied = 0;
     let mut everywhere = BTreeMap::new();
     let cluster = &views[0];
+    let mut plain = PlainRules::new(catalogue, version, explain);
     for view in &views {
         let from = hits.len();
-        plain_hits(catalogue, version, view, cluster, explain, &mut hits);
+        plain.hits(view, cluster, &mut hits);
         special::hits(
             catalogue, view, cluster, held, context, &mut hits, &mut edges,
         );
-        for hit in &hits[from..] {
-            special::edges_of(catalogue, hit, view, cluster, &mut edges);
+        if explain {
+            edges.clear();
+        } else {
+            for hit in &hits[from..] {
+                special::edges_of(catalogue, hit, view, cluster, &mut edges);
+            }
+            tidy(&mut edges, &mut tidied);
         }
-        tidy(&mut edges, &mut tidied);
         // of thousands in hundreds of namespaces most are no news to whoever has them everywhere
         match view.scope {
             Scope::Cluster => everywhere = at_cluster(catalogue, &hits),
@@ -597,8 +705,11 @@ pub fn assess(
     }
     special::across_scopes(catalogue, subject, held, &views, &mut hits, &mut edges);
     super::constrained::hits(
-        catalogue, version, subject, &views, context, &mut hits, &mut edges,
+        catalogue, version, subject, &views, context, !explain, &mut hits, &mut edges,
     );
+    if explain {
+        edges.clear();
+    }
     special::everyone(catalogue, subject, held, context, &mut hits);
     finish(catalogue, hits, edges, explain)
 }
@@ -734,4 +845,128 @@ fn finish(
     edges.dedup();
     edges.shrink_to_fit();
     Assessment { findings, edges }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every namespace has Roles of its own: what is said of one must not be told of another.
+    struct Places;
+
+    impl Context for Places {
+        fn role_priority(&self, _: bool, _: &str, scope: &Scope) -> Option<Priority> {
+            Some(self.strongest_role(scope.as_str()))
+        }
+
+        fn strongest_role(&self, namespace: &str) -> Priority {
+            Priority::ALL[namespace.len() % Priority::ALL.len()]
+        }
+
+        fn namespaces_with_role(&self, _: &str) -> Vec<Arc<str>> {
+            Vec::new()
+        }
+
+        fn role_reaches(&self, _: bool, name: &str, scope: &Scope) -> Vec<To> {
+            vec![To::Account(scope.clone(), Arc::from(name))]
+        }
+
+        fn roles_reach(&self, namespace: &str) -> Arc<[To]> {
+            let scope = Scope::Namespace(Arc::from(namespace));
+            Arc::new([To::Account(scope, Arc::from("of-a-role"))])
+        }
+    }
+
+    fn rule(verbs: &[&str], groups: &[&str], resources: &[&str], names: &[&str]) -> PolicyRule {
+        let list = |l: &[&str]| l.iter().map(|s| (*s).to_owned()).collect();
+        PolicyRule {
+            verbs: list(verbs),
+            api_groups: list(groups),
+            resources: list(resources),
+            resource_names: list(names),
+            non_resource_urls: vec![],
+        }
+    }
+
+    /// Namespaces in which the same is held share one answer; each must be what it is when it is judged
+    /// by itself, with all that holds everywhere.
+    #[test]
+    fn a_namespace_among_many_is_judged_as_one_alone() {
+        let catalogue = Catalogue::shipped();
+        let version = ServerVersion::parse("1.34").expect("a version");
+        let (any, rbac) = (&["*"][..], "rbac.authorization.k8s.io");
+        let takes = rule(
+            &["impersonate:user-info"],
+            &["authentication.k8s.io"],
+            &["users"],
+            &[],
+        );
+        let roles = [
+            vec![rule(any, any, any, &[])],
+            vec![rule(&["get", "patch"], &[""], &["secrets"], &["one"])],
+            vec![rule(&["update"], &[""], &["namespaces"], &[])],
+            vec![rule(&["update"], &[""], &["namespaces"], &["app"])],
+            vec![rule(
+                &["bind", "create", "update"],
+                &[rbac],
+                &["roles", "rolebindings", "clusterroles"],
+                &[],
+            )],
+            vec![rule(&["create"], &[""], &["pods", "pods/exec"], &[])],
+            vec![rule(
+                &["impersonate-on:user-info:create"],
+                &[""],
+                &["pods", "serviceaccounts/token"],
+                &[],
+            )],
+            vec![takes],
+        ];
+        let roles = roles.map(|rules| Reaches::of(&catalogue.vocabulary, &rules));
+        let held = |namespace: Option<&str>, role: usize| Held {
+            namespace: namespace.map(Arc::from),
+            cluster_role: true,
+            role: "of-a-role",
+            reaches: Some(&roles[role]),
+            aggregated: false,
+            direct: true,
+            baseline: false,
+        };
+        let namespaces = ["app", "b", "kube-public", "kube-system", "other", "web"];
+        let subject = Subject::User { name: "u".into() };
+        let judge = |held: &[Held<'_>], explain| {
+            assess(&catalogue, version, &subject, held, &Places, explain)
+        };
+        for everywhere in [&[][..], &[7], &[0], &[7, 5], &[2]] {
+            for bound in [
+                &[0][..],
+                &[1],
+                &[2],
+                &[3],
+                &[4],
+                &[5, 1],
+                &[6],
+                &[1, 2, 4, 5, 6],
+            ] {
+                let everywhere = || everywhere.iter().map(|role| held(None, *role));
+                let here = |ns| bound.iter().map(move |role| held(Some(ns), *role));
+                let mut all: Vec<Held<'_>> = everywhere().collect();
+                all.extend(namespaces.into_iter().flat_map(here));
+                // one more, so that not all hold the same
+                all.push(held(Some("web"), 5));
+                let whole = judge(&all, false);
+                for ns in &namespaces[..5] {
+                    let alone: Vec<Held<'_>> = everywhere().chain(here(ns)).collect();
+                    let there = |scope: &Scope| scope.as_str() == *ns;
+                    let alone = judge(&alone, false).at(&there);
+                    assert!(
+                        whole.clone().at(&there).same_power(&alone),
+                        "{bound:?} in {ns}"
+                    );
+                }
+                let explained = judge(&all, true);
+                let edges = whole.edges.clone();
+                assert!(Assessment { edges, ..explained }.same_power(&whole));
+            }
+        }
+    }
 }

@@ -241,6 +241,8 @@ pub struct Catalogue {
     /// Short hash of the rules in force.
     pub ruleset: String,
     by_special: HashMap<Special, RuleId>,
+    /// By permission, the plain rules that may hold for whoever has it: an alternative begins with it.
+    pub(super) begun_by: Vec<Bits>,
     pub(super) perms: super::special::Perms,
 }
 
@@ -274,6 +276,7 @@ impl Catalogue {
         let ruleset = hash.iter().take(6).map(|b| format!("{b:02x}")).collect();
         Catalogue {
             perms: super::special::Perms::new(&vocabulary),
+            begun_by: begun_by(&vocabulary, &compiled),
             vocabulary,
             rules: compiled,
             privileged_namespaces: rules.privileged.clone(),
@@ -321,6 +324,23 @@ impl Catalogue {
     pub fn privileged(&self, namespace: &str) -> bool {
         self.privileged_namespaces.contains(namespace)
     }
+}
+
+fn begun_by(vocabulary: &Vocabulary, rules: &[Rule]) -> Vec<Bits> {
+    let mut out = vec![Bits::new(rules.len()); vocabulary.len()];
+    let plain = rules
+        .iter()
+        .enumerate()
+        .filter(|(_, r)| r.special.is_none());
+    for (number, rule) in plain {
+        for all in &rule.any {
+            match all.first() {
+                Some(atom) => atom.bits.iter().for_each(|p| out[p].insert(number)),
+                None => out.iter_mut().for_each(|rules| rules.insert(number)),
+            }
+        }
+    }
+    out
 }
 
 fn compile(spec: &RuleSpec, vocabulary: &Vocabulary) -> Rule {

@@ -2,18 +2,28 @@
 //! what may be done with it. Each half is useless without the other; what counts is what the second
 //! half would be worth as a grant of its own.
 
-use super::assess::{Context, Edge, Hit, Outcome, Scope, To, View, plain_hits, tidy};
+use super::assess::{Context, Edge, Hit, Outcome, PlainRules, Scope, To, View, tidy};
 use super::catalogue::{Catalogue, Levels, RuleId, Special};
 use super::priority::Priority;
 use super::special::{self, Union};
 use crate::object::Subject;
-use crate::rbac::{MASTERS, Mode, Names, PermId, ServerVersion};
+use crate::rbac::{MASTERS, Mode, Names, PermId, Reach, ServerVersion};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
 
 struct Run<'a> {
     catalogue: &'a Catalogue,
-    version: ServerVersion,
     context: &'a dyn Context,
     rule: RuleId,
+    /// Edges are asked for.
+    edges: bool,
+    plain: RefCell<PlainRules<'a>>,
+    /// What views hold through a mode, by where it is kept: one answer for all that share it.
+    through: RefCell<HashMap<(*const [Reach; 4], Mode), Through>>,
+    /// What was found by the view and what it holds through a mode: `*` among verbs is every mode at once.
+    worths: RefCell<HashMap<(*const View, *const Reach), Option<Worth>>>,
 }
 
 /// Some identity may be taken at this scope.
@@ -30,6 +40,7 @@ pub(super) fn hits(
     subject: &Subject,
     views: &[View],
     context: &dyn Context,
+    want_edges: bool,
     hits: &mut Vec<Hit>,
     edges: &mut Vec<Edge>,
 ) {
@@ -42,9 +53,12 @@ pub(super) fn hits(
     };
     let run = Run {
         catalogue,
-        version,
         context,
         rule,
+        edges: want_edges,
+        plain: RefCell::new(PlainRules::new(catalogue, version, false)),
+        through: RefCell::default(),
+        worths: RefCell::default(),
     };
     run.user_info(views, hits, edges);
     run.accounts(views, hits, edges);
@@ -73,6 +87,12 @@ pub(super) fn hits(
     }
 }
 
+/// What is held through a mode, if anything is.
+type Through = Option<Arc<Reach>>;
+
+/// What is granted through a mode: how bad it is, and whom it lets the holder become.
+type Worth = (Priority, Rc<[Edge]>);
+
 impl Run<'_> {
     fn hit(&self, scope: &Scope, priority: Priority, witness: &[PermId], hits: &mut Vec<Hit>) {
         hits.push(Hit {
@@ -85,18 +105,47 @@ impl Run<'_> {
         });
     }
 
+    /// The view through one mode.
+    fn through(&self, view: &View, mode: Mode) -> Option<View> {
+        let of = Arc::as_ptr(view.on.as_ref()?);
+        let mut known = self.through.borrow_mut();
+        let plain = match known.get(&(of, mode)) {
+            Some(plain) => plain.clone(),
+            None => {
+                let plain = view.through(mode, self.catalogue).map(Arc::new);
+                let mut modes = Mode::ALL.iter().filter_map(|m| known.get(&(of, *m)));
+                let same = modes.find(|other| **other == plain).cloned();
+                let plain = same.unwrap_or(plain);
+                known.insert((of, mode), plain.clone());
+                plain
+            }
+        };
+        Some(View {
+            scope: view.scope.clone(),
+            plain: plain?,
+            on: None,
+        })
+    }
+
     /// What the `impersonate-on` grants of a mode would be worth at a view as plain grants, and whom
     /// they would let the holder become.
-    fn worth(&self, view: &View, mode: Mode) -> Option<(Priority, Vec<Edge>)> {
-        let through = view.through(mode, self.catalogue)?;
+    fn worth(&self, view: &View, mode: Mode) -> Option<Worth> {
+        let through = self.through(view, mode)?;
+        let of = (std::ptr::from_ref(view), Arc::as_ptr(&through.plain));
+        let mut known = self.worths.borrow_mut();
+        let worth = known.entry(of).or_insert_with(|| self.worth_of(&through));
+        worth.clone()
+    }
+
+    fn worth_of(&self, through: &View) -> Option<Worth> {
         let mut found = Vec::new();
         let mut edges = Vec::new();
-        let (catalogue, version) = (self.catalogue, self.version);
-        plain_hits(catalogue, version, &through, &through, false, &mut found);
+        let mut plain = self.plain.borrow_mut();
+        plain.hits(through, through, &mut found);
         special::hits(
             self.catalogue,
-            &through,
-            &through,
+            through,
+            through,
             &[],
             self.context,
             &mut found,
@@ -104,13 +153,16 @@ impl Run<'_> {
         );
         found.retain(|h| !self.catalogue.rule(h.rule).id.starts_with("impersonate-"));
         let priority = found.iter().map(|h| h.priority).max()?;
+        if !self.edges {
+            return Some((priority, Rc::default()));
+        }
         for hit in &found {
-            special::edges_of(self.catalogue, hit, &through, &through, &mut edges);
+            special::edges_of(self.catalogue, hit, through, through, &mut edges);
         }
         edges.iter_mut().for_each(|e| e.rule = self.rule);
         edges.sort_unstable();
         edges.dedup();
-        Some((priority, edges))
+        Some((priority, edges.into()))
     }
 
     fn user_info(&self, views: &[View], hits: &mut Vec<Hit>, edges: &mut Vec<Edge>) {
@@ -140,7 +192,7 @@ impl Run<'_> {
             };
             if unlimited {
                 self.hit(&view.scope, worth, &witness, hits);
-                edges.extend(reached);
+                edges.extend(reached.iter().cloned());
                 continue;
             }
             let as_one: Vec<To> = names
@@ -191,7 +243,7 @@ impl Run<'_> {
             };
             if unlimited {
                 self.hit(&view.scope, worth, &[p.as_sa], hits);
-                edges.extend(reached);
+                edges.extend(reached.iter().cloned());
             } else {
                 edges.extend(named.iter().map(|to| self.capped(view, to.clone(), worth)));
                 edges.extend(Self::gated(&reached, &named));
@@ -214,7 +266,7 @@ impl Run<'_> {
         self.hit(&Scope::Cluster, Priority::Low, &[identity], hits);
         let any_node = names.is_some_and(|n| n.all);
         for view in views {
-            let Some(through) = view.through(mode, self.catalogue) else {
+            let Some(through) = self.through(view, mode) else {
                 continue;
             };
             let reads = Union::of(&through, &[p.get_secret, p.list_secret, p.watch_secret]).all;

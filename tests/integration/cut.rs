@@ -450,6 +450,48 @@ fn many_that_are_enough_alone_are_the_smallest_set() {
 }
 
 #[test]
+fn many_that_lead_through_one_identity_may_do_more_together() {
+    let own = "rbac.authorization.k8s.io";
+    let halves = [
+        format!("bind | {own} | clusterroles"),
+        format!("create | {own} | rolebindings"),
+    ];
+    let bound = |together: bool| {
+        let mut objects = vec![
+            role("admin", "* | * | *"),
+            account("a", "hub"),
+            bind(("", "admin"), "admin", &["sa:a/hub"]),
+        ];
+        // a token is made for who exists; whoever binds a role becomes this one too
+        if together {
+            objects.push(bind(("", "more"), "admin", &["sa:a/ghost"]));
+        }
+        for (i, half) in halves.iter().enumerate() {
+            let name = format!("half-{i}");
+            let mut rules = vec![cases::rule("create | core | serviceaccounts/token")];
+            rules.extend(together.then(|| cases::rule(half)));
+            objects.push(Object::Role(Role {
+                meta: meta("", &name),
+                rules,
+                ..Role::default()
+            }));
+            for n in 0..20 {
+                let binding = format!("{name}-{n:02}");
+                objects.push(bind(("a", &binding), &name, &["user:x"]));
+            }
+        }
+        world(objects)
+    };
+    let (entries, exact) = cut_of(&bound(false), "user:x");
+    assert_eq!((entries, exact), (["/admin sa:a/hub".into()].into(), true));
+    let together = bound(true);
+    let (entries, exact) = cut_of(&together, "user:x");
+    let both = ["/admin sa:a/hub", "/more sa:a/ghost"].map(str::to_owned);
+    assert_eq!((entries, exact), (both.into(), true));
+    together.check(0).unwrap();
+}
+
+#[test]
 fn where_there_is_too_much_to_choose_from_that_is_said() {
     // a rule that takes three pieces; each of fifteen bindings has two of them
     let pieces = [

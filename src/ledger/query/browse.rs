@@ -3,7 +3,7 @@
 use super::super::Ledger;
 use super::super::names::Sym;
 use super::super::pod_name::PodName;
-use super::super::rows::{PodShape, SubjectKey};
+use super::super::rows::{PodRow, PodShape, SubjectKey};
 use super::super::subjects::{namespace_of, place_of};
 use super::super::table::{Map, Part, RowId};
 use super::super::tally::{ByLevel, worse};
@@ -11,6 +11,7 @@ use super::{Asked, BindingView, PathStep, PodView, RoleView, SubjectView};
 use crate::object::{Pod, Subject};
 use crate::risk::{Priority, Status};
 use std::cmp::Ordering;
+use std::collections::BinaryHeap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -206,6 +207,26 @@ struct Wanted<'a> {
     text: Option<String>,
 }
 
+/// What pods of one shape and namespace have in common.
+struct Replicas {
+    /// What a filter asks of the shape holds.
+    fits: bool,
+    /// The name of what they belong to.
+    owner: Option<PodName>,
+    /// The level of live ones, once it was asked for.
+    live: Option<(Priority, Status)>,
+}
+
+/// A pod that matches.
+struct PodFound<'a> {
+    id: RowId,
+    namespace: Sym,
+    name: PodName,
+    row: &'a PodRow,
+    /// The same number for pods of one shape and namespace.
+    alike: u32,
+}
+
 impl Wanted<'_> {
     fn level(&self, priority: Priority, status: Status) -> bool {
         let Filter {
@@ -371,63 +392,112 @@ impl Ledger {
         })
     }
 
-    /// Pods that match, each with its level.
-    fn matching_pods(&self, filter: &PodFilter) -> Vec<(RowId, Priority, Status)> {
+    /// Goes through the pods that match, in the order of their numbers; returns what is known of those that
+    /// are alike. Levels are looked up only where the filter asks for them.
+    fn matching_pods<'a>(
+        &'a self,
+        filter: &PodFilter,
+        mut found: impl FnMut(PodFound<'a>, &mut Replicas),
+    ) -> Vec<Replicas> {
+        let mut kinds: Vec<Replicas> = Vec::new();
         let Some(wanted) = self.wanted_of(&filter.all, |name| self.names.pod(name)) else {
-            return Vec::new();
+            return kinds;
         };
         let mut written = String::new();
-        // pods of one template and namespace have one level
-        let mut levels: Map<(Sym, *const PodShape), (Priority, Status)> = Map::default();
-        let text = |sym: Sym| self.names.text(sym);
-        let mut found = Vec::new();
-        for (id, ns, name, row) in self.pods.iter() {
-            let shape = &row.shape;
-            let (owner_kind, owner) = self.owner(shape, name);
-            let is = |wanted: &Option<String>, sym: Sym| {
-                wanted.as_ref().is_none_or(|w| text(sym) == w.as_str())
+        // names lie anywhere in memory: to look up those that nobody asks for would be most of the work
+        let is = |wanted: &Option<String>, sym: Sym| {
+            let name = || self.names.text(sym);
+            wanted.as_ref().is_none_or(|w| name() == w.as_str())
+        };
+        let owned_by = |shape: &PodShape| {
+            let kind = || self.owner(shape, PodName::whole(Sym::EMPTY)).0;
+            filter.workload_kind.as_ref().is_none_or(|w| w == kind())
+        };
+        let alike = |ns: Sym, shape: &PodShape| {
+            let fits = is(&filter.account, shape.account)
+                && owned_by(shape)
+                && match filter.has {
+                    None => true,
+                    Some(PodHas::Token) => !self.tokens_of(ns, shape).is_empty(),
+                    Some(PodHas::NodeEscape) => shape.escape != 0,
+                    Some(PodHas::Secret) => !shape.secrets.is_empty(),
+                };
+            Replicas {
+                fits,
+                owner: shape
+                    .workload
+                    .map(|(kind, owner)| self.workload_name(kind, owner)),
+                live: None,
+            }
+        };
+        let mut known: Map<(Sym, *const PodShape), u32> = Map::default();
+        // replicas nearly always lie side by side
+        let mut last: Option<((Sym, *const PodShape), u32)> = None;
+        self.pods.iter().for_each(|(id, ns, name, row)| {
+            let of = (ns, Arc::as_ptr(&row.shape));
+            let number = match last {
+                Some((before, number)) if before == of => number,
+                _ => *known.entry(of).or_insert_with(|| {
+                    kinds.push(alike(ns, &row.shape));
+                    kinds.len() as u32 - 1
+                }),
             };
-            let owned = |w: &String| owner.text(&self.names) == **w;
-            if !wanted.is(ns, name)
-                || !is(&filter.account, shape.account)
+            last = Some((of, number));
+            let kind = &mut kinds[number as usize];
+            let owned = |w: &String| kind.owner.unwrap_or(name).text(&self.names) == **w;
+            if !kind.fits
+                || filter.live.is_some_and(|live| live != row.live())
+                || !wanted.is(ns, name)
                 || !filter.workload.as_ref().is_none_or(owned)
                 || !is(&filter.node, row.node)
-                || filter.live.is_some_and(|live| live != row.live())
-                || filter
-                    .workload_kind
-                    .as_ref()
-                    .is_some_and(|w| w != owner_kind)
             {
-                continue;
+                return;
             }
             if wanted.text.is_some() {
                 written.clear();
                 let _ = write!(written, "{}", name.text(&self.names));
-                if !wanted.holds(text(ns), &written) {
-                    continue;
+                if !wanted.holds(self.names.text(ns), &written) {
+                    return;
                 }
             }
-            let has = match filter.has {
-                None => true,
-                Some(PodHas::Token) => !self.tokens_of(ns, shape).is_empty(),
-                Some(PodHas::NodeEscape) => shape.escape != 0,
-                Some(PodHas::Secret) => !shape.secrets.is_empty(),
-            };
-            if !has {
-                continue;
+            if wanted.asks_level() {
+                let (priority, status) = self.level_of(kind, ns, row);
+                if !wanted.level(priority, status) {
+                    return;
+                }
             }
-            let (priority, status) = if row.live() {
-                *levels
-                    .entry((ns, Arc::as_ptr(shape)))
-                    .or_insert_with(|| self.pod_level(ns, row))
-            } else {
-                self.pod_level(ns, row)
+            let pod = PodFound {
+                id,
+                namespace: ns,
+                name,
+                row,
+                alike: number,
             };
-            if wanted.level(priority, status) {
-                found.push((id, priority, status));
+            found(pod, kind);
+        });
+        kinds
+    }
+
+    fn level_of(&self, kind: &mut Replicas, namespace: Sym, row: &PodRow) -> (Priority, Status) {
+        match row.live() {
+            true => *kind
+                .live
+                .get_or_insert_with(|| self.pod_level(namespace, row)),
+            false => self.pod_level(namespace, row),
+        }
+    }
+
+    /// The level that no pod of a namespace is above: that of its strongest account, as pods carry no other
+    /// tokens.
+    fn strongest_accounts(&self) -> Map<Sym, (Priority, Status)> {
+        let mut out: Map<Sym, (Priority, Status)> = Map::default();
+        for (_, row) in self.subjects.iter() {
+            if let SubjectKey::Account(namespace, _) = row.key {
+                let level = out.entry(namespace).or_default();
+                *level = worse(*level, (row.effective, row.status));
             }
         }
-        found
+        out
     }
 
     /// Kind and name of what a pod belongs to: itself, when it stands alone.
@@ -441,68 +511,159 @@ impl Ledger {
     /// A page of pods.
     pub fn list_pods(&self, filter: &PodFilter, slice: &Slice) -> Listed<PodView> {
         let places = self.places(self.pods.namespaces());
-        let found = self.matching_pods(filter).into_iter();
-        let ranked = found.map(|(id, priority, status)| {
-            let place = places[&self.pods.key(id).0];
-            (slice.order.rank(priority, status, 0, place), id)
+        let mut ranked = Vec::new();
+        self.matching_pods(filter, |pod, kind| {
+            let (priority, status) = self.level_of(kind, pod.namespace, pod.row);
+            let place = places[&pod.namespace];
+            ranked.push((slice.order.rank(priority, status, 0, place), pod.id));
         });
-        cut(ranked.collect(), slice, |a, b| self.by_pod_name(*a, *b))
-            .filter_map(|id| self.pod_view(id))
+        cut(ranked, slice, |a, b| self.by_pod_name(*a, *b)).filter_map(|id| self.pod_view(id))
     }
 
     /// A page of the owners of pods, a line each.
     pub fn list_workloads(&self, filter: &PodFilter, slice: &Slice) -> Listed<WorkloadLine> {
-        struct Group {
-            level: (Priority, Status),
-            worst: RowId,
+        struct Group<'a> {
+            namespace: Sym,
+            kind: &'a str,
+            name: PodName,
             pods: usize,
             escape: u8,
+            /// One of each kind of its pods, live ones and others.
+            some: Vec<(u32, &'a PodRow)>,
         }
-        let mut groups: Map<(Sym, &str, PodName), Group> = Map::default();
-        for (id, priority, status) in self.matching_pods(filter) {
-            let Some(row) = self.pods.get(id) else {
-                continue;
+        let mut groups: Vec<Group<'_>> = Vec::new();
+        let mut numbers: Map<(Sym, &str, PodName), u32> = Map::default();
+        let most = self.pods.len(Part::Namespaced);
+        let mut members: Vec<(RowId, u32, u32)> = Vec::with_capacity(most);
+        // pods that are alike have one owner, but for those that stand alone
+        let mut last: Option<((u32, bool), u32)> = None;
+        let mut kinds = self.matching_pods(filter, |pod, _| {
+            let of = (pod.alike, pod.row.live());
+            let number = match last {
+                Some((before, number)) if before == of => number,
+                _ => {
+                    let (kind, name) = self.owner(&pod.row.shape, pod.name);
+                    let owner = (pod.namespace, kind, name);
+                    let number = *numbers.entry(owner).or_insert_with(|| {
+                        groups.push(Group {
+                            namespace: pod.namespace,
+                            kind,
+                            name,
+                            pods: 0,
+                            escape: 0,
+                            some: Vec::new(),
+                        });
+                        groups.len() as u32 - 1
+                    });
+                    let group = &mut groups[number as usize];
+                    group.escape |= pod.row.shape.escape;
+                    let known = |(alike, row): &(u32, &PodRow)| (*alike, row.live()) == of;
+                    if !group.some.iter().any(known) {
+                        group.some.push((pod.alike, pod.row));
+                    }
+                    let owned = pod.row.shape.workload.is_some();
+                    last = owned.then_some((of, number));
+                    number
+                }
             };
-            let (ns, name) = self.pods.key(id);
-            let (kind, owner) = self.owner(&row.shape, name);
-            let group = groups.entry((ns, kind, owner)).or_insert(Group {
-                level: (priority, status),
-                worst: id,
-                pods: 0,
-                escape: 0,
+            groups[number as usize].pods += 1;
+            members.push((pod.id, number, pod.alike));
+        });
+        let mut level = |group: &Group<'_>| {
+            let some = group.some.iter().map(|(alike, row)| {
+                let kind = &mut kinds[*alike as usize];
+                self.level_of(kind, group.namespace, row)
             });
-            group.pods += 1;
-            group.escape |= row.shape.escape;
-            let level = worse(group.level, (priority, status));
-            // of equally bad ones always the same
-            if level != group.level
-                || (level == (priority, status)
-                    && self.by_pod_name(id, group.worst) == Ordering::Less)
-            {
-                group.level = level;
-                group.worst = id;
+            some.reduce(worse).unwrap_or_default()
+        };
+        let places = self.places(self.pods.namespaces());
+        let rank = |(priority, status): (Priority, Status), namespace: Sym| {
+            slice.order.rank(priority, status, 0, places[&namespace])
+        };
+        // what is shown lies where the strongest accounts are: elsewhere no pod is looked at
+        let bounds = self.strongest_accounts();
+        let bound = |namespace: Sym| {
+            let strongest = bounds.get(&namespace).copied().unwrap_or_default();
+            rank(strongest, namespace)
+        };
+        let mut by_bound: Map<Sym, Vec<u32>> = Map::default();
+        for (group, number) in groups.iter().zip(0u32..) {
+            by_bound.entry(group.namespace).or_default().push(number);
+        }
+        let mut by_bound: Vec<(Rank, Vec<u32>)> = by_bound
+            .into_iter()
+            .map(|(namespace, groups)| (bound(namespace), groups))
+            .collect();
+        by_bound.sort_unstable();
+        let enough = slice.offset.saturating_add(slice.limit);
+        // the ranks of the first ones so far, the last of them on top
+        let mut first: BinaryHeap<Rank> = BinaryHeap::new();
+        let mut ranked: Vec<(Rank, u32)> = Vec::new();
+        for (bound, numbers) in by_bound {
+            if first.len() >= enough && first.peek().is_none_or(|last| *last < bound) {
+                break;
+            }
+            for number in numbers {
+                let group = &groups[number as usize];
+                let rank = rank(level(group), group.namespace);
+                ranked.push((rank, number));
+                first.push(rank);
+                if first.len() > enough {
+                    first.pop();
+                }
             }
         }
-        let places = self.places(self.pods.namespaces());
-        let ranked = groups.into_iter().map(|((ns, kind, name), group)| {
-            let (priority, status) = group.level;
-            let rank = slice.order.rank(priority, status, 0, places[&ns]);
-            (rank, (ns, name, kind, group))
-        });
         let text = |sym: Sym| self.names.text(sym);
-        let named = |g: &(Sym, PodName, &str, Group)| (text(g.0), g.1.text(&self.names));
-        cut(ranked.collect(), slice, |a, b| {
-            named(a).cmp(&named(b)).then_with(|| a.2.cmp(b.2))
-        })
-        .filter_map(|(ns, name, kind, group)| {
-            let row = self.pods.get(group.worst)?;
+        let named = |number: u32| {
+            let group = &groups[number as usize];
+            (
+                text(group.namespace),
+                group.name.text(&self.names),
+                group.kind,
+            )
+        };
+        let mut listed = cut(ranked, slice, |a, b| named(*a).cmp(&named(*b)));
+        listed.total = groups.len();
+        let shown: Map<u32, usize> = listed.items.iter().copied().zip(0..).collect();
+        let mut is_shown = vec![false; groups.len()];
+        for number in shown.keys() {
+            is_shown[*number as usize] = true;
+        }
+        // of equally bad ones always the same
+        let mut worst: Vec<Option<RowId>> = vec![None; shown.len()];
+        let levels: Vec<(Priority, Status)> = listed
+            .items
+            .iter()
+            .map(|number| level(&groups[*number as usize]))
+            .collect();
+        for (id, number, alike) in members {
+            if !is_shown[number as usize] {
+                continue;
+            }
+            let at = shown[&number];
+            let namespace = groups[number as usize].namespace;
+            let kind = &mut kinds[alike as usize];
+            let as_bad = |row| self.level_of(kind, namespace, row) == levels[at];
+            if !self.pods.get(id).is_some_and(as_bad) {
+                continue;
+            }
+            let first = |than| self.by_pod_name(id, than) == Ordering::Less;
+            if worst[at].is_none_or(first) {
+                worst[at] = Some(id);
+            }
+        }
+        listed.filter_map(|number| {
+            let group = &groups[number as usize];
+            let id = worst[shown[&number]]?;
+            let row = self.pods.get(id)?;
             Some(WorkloadLine {
-                kind: kind.to_owned(),
-                name: name.text(&self.names).to_string(),
+                kind: group.kind.to_owned(),
+                name: group.name.text(&self.names).to_string(),
                 pods: group.pods,
-                worst: self.pod_view(group.worst)?,
+                worst: self.pod_view(id)?,
                 escapes: Pod::escape_words(group.escape).collect(),
-                node: (row.live() && row.shape.escape != 0).then(|| self.node_level(ns, row)),
+                node: (row.live() && row.shape.escape != 0)
+                    .then(|| self.node_level(group.namespace, row)),
             })
         })
     }

@@ -10,9 +10,10 @@ use super::super::rows::SubjectKey;
 use super::super::table::{Map, RowId};
 use super::{FindingView, Grant};
 use crate::object::Subject;
-use crate::rbac::{Names, Reach, implicit_groups};
-use crate::risk::{Assessment, Finding, Priority, Special, Status};
-use std::borrow::Cow;
+use crate::rbac::{Names, PermId, Reach, Vocabulary, implicit_groups};
+use crate::risk::{Assessment, Finding, Priority, Reaches, Special, Status};
+use std::cell::OnceCell;
+use std::sync::Arc;
 
 /// See the module.
 pub(in crate::ledger) struct Case<'a> {
@@ -21,13 +22,47 @@ pub(in crate::ledger) struct Case<'a> {
     pub(in crate::ledger) subject: Subject,
     /// The bindings that apply, and whether they name the subject itself.
     pub(in crate::ledger) bindings: Vec<(RowId, bool)>,
-    /// With witnesses.
+    /// With witnesses; with edges only where somebody may answer for one.
     pub(in crate::ledger) judged: Assessment,
     pub(in crate::ledger) answers: Answers,
     /// Shipped pairs answer for it up to here.
     covered: Option<Priority>,
-    /// The bindings by the namespace they lie in.
-    lying: Map<Sym, Vec<RowId>>,
+    /// Whom bindings may name that apply to it: itself, then its implicit groups.
+    named: Vec<Subject>,
+    /// What the bindings grant whose roles exist.
+    granting: Vec<Granting<'a>>,
+    /// The places of these by the namespace they lie in.
+    lying: Map<Sym, Vec<usize>>,
+    /// What is told of each finding, and what it rests on, once somebody asks.
+    findings: Vec<OnceCell<(FindingView, Vec<RowId>)>>,
+}
+
+/// What a binding grants.
+pub(super) struct Granting<'a> {
+    pub(super) binding: RowId,
+    pub(super) namespace: Sym,
+    /// The text of the namespace of a RoleBinding.
+    pub(super) through: Option<Arc<str>>,
+    pub(super) reaches: &'a Reaches,
+}
+
+impl Granting<'_> {
+    pub(super) fn names(&self, vocabulary: &Vocabulary, perm: PermId) -> Names<'_> {
+        let reach = &self.reaches.plain;
+        match &self.through {
+            None => reach.names(perm),
+            Some(ns) => vocabulary.names_through_role_binding(reach, perm, ns),
+        }
+    }
+
+    /// Something in a mode of constrained impersonation.
+    pub(super) fn any_on(&self, vocabulary: &Vocabulary) -> bool {
+        let counts = |reach: &Reach| match &self.through {
+            None => !reach.is_empty(),
+            Some(ns) => !vocabulary.through_role_binding(reach, ns).is_empty(),
+        };
+        self.reaches.on.iter().flat_map(|on| on.iter()).any(counts)
+    }
 }
 
 impl Ledger {
@@ -35,12 +70,30 @@ impl Ledger {
     pub(in crate::ledger) fn case(&self, key: SubjectKey) -> Case<'_> {
         let subject = self.subject(key);
         let bindings = self.bindings_of(&subject, key);
-        let (judged, _) = self.judgement_with(&subject, &bindings, true);
-        let mut lying: Map<Sym, Vec<RowId>> = Map::default();
-        for (binding, _) in &bindings {
-            let (namespace, _) = self.bindings.key(*binding);
-            lying.entry(namespace).or_default().push(*binding);
+        let (mut judged, _) = self.judgement_with(&subject, &bindings, true);
+        if self.may_be_answered(&subject, &bindings) {
+            judged.edges = self.judgement_with(&subject, &bindings, false).0.edges;
         }
+        let granting: Vec<Granting<'_>> = bindings
+            .iter()
+            .filter_map(|(binding, _)| {
+                let (namespace, _) = self.bindings.key(*binding);
+                Some(Granting {
+                    binding: *binding,
+                    namespace,
+                    through: (namespace != Sym::EMPTY).then(|| self.names.shared(namespace)),
+                    reaches: &self.roles.get(self.role_of(*binding)?)?.reaches,
+                })
+            })
+            .collect();
+        let mut lying: Map<Sym, Vec<usize>> = Map::default();
+        for (place, granting) in granting.iter().enumerate() {
+            lying.entry(granting.namespace).or_default().push(place);
+        }
+        let groups = implicit_groups(&subject).into_iter();
+        let named = std::iter::once(subject.clone())
+            .chain(groups.map(|name| Subject::Group { name }))
+            .collect();
         let row = self.subjects.find(key).and_then(|id| self.subjects.get(id));
         Case {
             answers: self.answers(&subject, &bindings, &judged),
@@ -49,15 +102,22 @@ impl Ledger {
             key,
             subject,
             bindings,
-            judged,
+            named,
+            granting,
             lying,
+            findings: vec![OnceCell::new(); judged.findings.len()],
+            judged,
         }
     }
 }
 
 impl Case<'_> {
-    /// A finding, and the bindings that it rests on.
-    pub(super) fn finding(&self, finding: &Finding) -> (FindingView, Vec<RowId>) {
+    /// A finding of the judgement by its place there, and the bindings that it rests on.
+    pub(super) fn finding(&self, place: usize) -> &(FindingView, Vec<RowId>) {
+        self.findings[place].get_or_init(|| self.told(&self.judged.findings[place]))
+    }
+
+    fn told(&self, finding: &Finding) -> (FindingView, Vec<RowId>) {
         let ledger = self.ledger;
         let rests_on = self.rests_on(finding);
         let recorded = |binding: RowId, subject: &Subject| {
@@ -65,12 +125,9 @@ impl Case<'_> {
             up_to.is_some_and(|up_to| finding.priority <= up_to)
         };
         let builtin = !rests_on.is_empty()
-            && rests_on.iter().all(|b| {
-                recorded(*b, &self.subject)
-                    || implicit_groups(&self.subject)
-                        .into_iter()
-                        .any(|name| recorded(*b, &Subject::Group { name }))
-            });
+            && rests_on
+                .iter()
+                .all(|b| self.named.iter().any(|named| recorded(*b, named)));
         let covered = self.covered.is_some_and(|up_to| finding.priority <= up_to);
         let mut grants: Vec<Grant> = rests_on.iter().filter_map(|b| ledger.grant(*b)).collect();
         grants.sort();
@@ -122,46 +179,33 @@ impl Case<'_> {
         let place = place.filter(|ns| *ns != Sym::EMPTY);
         let around = std::iter::once(Sym::EMPTY).chain(place);
         let around = around.filter_map(|ns| self.lying.get(&ns)).flatten();
-        let all = self.bindings.iter().map(|(binding, _)| binding);
-        let candidates: Vec<RowId> = match anywhere {
-            true => all.copied().collect(),
-            false => around.copied().collect(),
+        let candidates: Vec<&Granting<'_>> = match anywhere {
+            true => self.granting.iter().collect(),
+            false => around.map(|place| &self.granting[*place]).collect(),
         };
-        let mut reaches: Vec<(RowId, Cow<'_, Reach>, bool)> = Vec::new();
-        for binding in candidates {
-            let (namespace, _) = ledger.bindings.key(binding);
-            let here = namespace == Sym::EMPTY || Some(namespace) == place;
-            let Some(role) = ledger.role_of(binding).and_then(|id| ledger.roles.get(id)) else {
-                continue;
-            };
-            let cut = |reach| match namespace {
-                Sym::EMPTY => Cow::Borrowed(reach),
-                ns => Cow::Owned(vocabulary.through_role_binding(reach, ledger.names.text(ns))),
-            };
-            let on = constrained
-                && here
-                && role
-                    .reaches
-                    .on
-                    .as_ref()
-                    .is_some_and(|on| on.iter().any(|r| !cut(r).is_empty()));
-            reaches.push((binding, cut(&role.reaches.plain), on));
-        }
-        let asked = vocabulary.ids().filter(|p| witness.contains(p.index()));
+        let asked = vocabulary.ids_in(witness);
         // with the perm, whether somebody has it whatever the name
         let asked: Vec<_> = asked
-            .map(|perm| (perm, reaches.iter().any(|(_, r, _)| r.names(perm).all())))
+            .map(|perm| {
+                let mut all = candidates.iter().map(|g| g.names(vocabulary, perm).all());
+                (perm, all.any(|all| all))
+            })
             .collect();
-        let gives = |reach: &Reach| {
-            asked
-                .iter()
-                .any(|(perm, unlimited)| match reach.names(*perm) {
+        let gives = |granting: &Granting<'_>| {
+            asked.iter().any(
+                |(perm, unlimited)| match granting.names(vocabulary, *perm) {
                     Names::All => true,
                     Names::Some(_) => !unlimited,
                     Names::None => false,
-                })
+                },
+            )
         };
-        let behind = reaches.iter().filter(|(_, reach, on)| *on || gives(reach));
-        behind.map(|(binding, ..)| *binding).collect()
+        let on = |granting: &Granting<'_>| {
+            let namespace = granting.namespace;
+            let here = namespace == Sym::EMPTY || Some(namespace) == place;
+            constrained && here && granting.any_on(vocabulary)
+        };
+        let behind = candidates.into_iter().filter(|g| on(g) || gives(g));
+        behind.map(|granting| granting.binding).collect()
     }
 }

@@ -55,11 +55,16 @@ pub struct Cut {
 struct Search<'a> {
     less: Less<'a>,
     id: RowId,
+    key: SubjectKey,
     /// Entries of the subject itself, which are tried first.
     own: HashSet<Entry>,
     /// Those of them each of which is enough alone, when they are [`MANY`], by their names; and the proof by
     /// it while nothing is gone, which stands for as long as nothing of it is.
     alone: Vec<(Entry, Vec<Entry>)>,
+    /// Those of them by which there is no proof with what is gone: with more gone, there is none either.
+    spent: Vec<Entry>,
+    /// Entries of its own that are enough, where they are [`MANY`].
+    enough: Option<BTreeSet<Entry>>,
     /// Sets that were tried without success.
     tried: HashSet<BTreeSet<Entry>>,
     /// Entries that some proof takes.
@@ -70,14 +75,27 @@ struct Search<'a> {
 
 impl Search<'_> {
     fn proof(&mut self, removed: &BTreeSet<Entry>) -> Option<Vec<Entry>> {
+        let less = self.less.with(removed.clone());
+        let (id, spent) = (self.id, &mut self.spent);
         let mut alone = self.alone.iter().filter(|(e, _)| !removed.contains(e));
         let by_one = alone.find_map(|(e, proof)| {
             if proof.iter().all(|e| !removed.contains(e)) {
                 return Some(proof.clone());
             }
-            self.less.proof_by(self.id, *e, removed)
+            if spent.contains(e) {
+                return None;
+            }
+            let found = less.proof_by(id, *e);
+            if found.is_none() {
+                spent.push(*e);
+            }
+            found
         });
-        let whole = || self.less.with(removed.clone()).proof(self.id);
+        let whole = || {
+            let enough = self.enough.as_ref();
+            let none = enough.is_some_and(|enough| less.surely_none(id, self.key, enough));
+            if none { None } else { less.proof(id) }
+        };
         let proof = by_one.or_else(whole)?;
         self.candidates.extend(proof.iter().copied());
         Some(proof)
@@ -89,9 +107,11 @@ impl Search<'_> {
         // none of these can stay where only its own entries are taken
         let mut set: BTreeSet<Entry> = self.alone.iter().map(|(e, _)| *e).collect();
         set.extend(forced);
+        self.spent.clear();
         while let Some(proof) = self.proof(&set) {
             set.insert(*proof.iter().find(|e| self.own.contains(*e))?);
         }
+        self.enough = (self.own.len() > MANY).then(|| set.clone());
         for entry in self.less.in_order(&set) {
             let alone = || self.alone.iter().any(|(e, _)| *e == entry);
             if set.len() == 1 || forced.contains(&entry) || alone() {
@@ -108,6 +128,7 @@ impl Search<'_> {
 
     /// No set with fewer entries can be enough.
     fn at_least(&mut self, forced: &BTreeSet<Entry>, no_more_than: usize) -> usize {
+        self.spent.clear();
         let mut gone = forced.clone();
         let mut proofs = forced.len();
         while proofs < no_more_than
@@ -121,6 +142,18 @@ impl Search<'_> {
 
     /// A set with so many more entries that is enough.
     fn smaller(
+        &mut self,
+        removed: &BTreeSet<Entry>,
+        more: usize,
+        own_alone: bool,
+    ) -> Option<BTreeSet<Entry>> {
+        let spent = self.spent.len();
+        let found = self.smaller_from(removed, more, own_alone);
+        self.spent.truncate(spent);
+        found
+    }
+
+    fn smaller_from(
         &mut self,
         removed: &BTreeSet<Entry>,
         more: usize,
@@ -178,17 +211,19 @@ impl Ledger {
         } else {
             BTreeSet::new()
         };
-        let own = self.entries_of(row.key);
-        let nothing_gone = BTreeSet::new();
-        let proof_by = |e: &Entry| Some((*e, less.proof_by(id, *e, &nothing_gone)?));
+        let own = asked.entries(self, row.key);
+        let proof_by = |e: &Entry| Some((*e, less.proof_by(id, *e)?));
         let alone = match own.len() {
             ..=MANY => Vec::new(),
             _ => own.iter().filter_map(proof_by).collect(),
         };
         let mut search = Search {
             id,
+            key: row.key,
+            enough: None,
             own: own.into_iter().collect(),
             alone,
+            spent: Vec::new(),
             tried: HashSet::new(),
             candidates: forced.iter().copied().collect(),
             gave_up: false,
@@ -205,6 +240,7 @@ impl Ledger {
         'sizes: for size in least..best.len() {
             for own_alone in [true, false] {
                 search.tried.clear();
+                search.spent.clear();
                 let more = size - forced.len();
                 if let Some(found) = search.smaller(&forced, more, own_alone) {
                     best = found;

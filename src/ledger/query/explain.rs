@@ -1,13 +1,13 @@
 //! One subject, with everything that makes it what it is.
 
+use super::super::names::Sym;
 use super::super::rows::{EdgeRow, SubjectKey};
 use super::super::table::{Map, RowId};
 use super::super::{Ledger, Proposal};
-use super::case::Case;
+use super::case::{Case, Granting};
 use super::proof::{Less, Part};
 use super::{Asked, FindingView, Grant, SubjectView};
 use crate::object::{Origin, PolicyRule, Subject};
-use crate::rbac::Reach;
 use crate::risk::{Finding, Priority, Reaches, Special};
 use std::collections::HashSet;
 
@@ -126,25 +126,27 @@ impl Ledger {
         let judged = &case.judged;
         let told = judged.folded(self.catalogue()).map(std::ptr::from_ref);
         let told: HashSet<*const Finding> = told.collect();
+        let names = self.names_of(case.key);
         let mut compiled = Compiled::default();
         let mut out: Vec<(&Finding, ExplainedFinding)> = judged
             .findings
             .iter()
-            .filter(|f| f.priority >= least)
-            .map(|f| {
-                let (finding, rests_on) = case.finding(f);
+            .enumerate()
+            .filter(|(_, f)| f.priority >= least)
+            .map(|(place, f)| {
+                let (finding, rests_on) = case.finding(place);
                 let rule = self.catalogue().rule(f.rule);
-                let behind = rests_on.into_iter();
+                let behind = rests_on.iter();
                 let mut by: Vec<Evidence> = behind
                     .filter_map(|b| {
-                        let rules = self.rules_behind(b, f, &mut compiled);
-                        self.evidence(b, case.key, rules)
+                        let rules = self.rules_behind(*b, f, &mut compiled);
+                        self.evidence(*b, &names, rules)
                     })
                     .collect();
                 by.sort_by(|a, b| a.grant.cmp(&b.grant));
                 let explained = ExplainedFinding {
                     implied: !told.contains(&std::ptr::from_ref(f)),
-                    finding,
+                    finding: finding.clone(),
                     title: rule.title.clone(),
                     attack: rule.attack.clone(),
                     remediation: rule.remediation.clone(),
@@ -178,21 +180,18 @@ impl Ledger {
         let vocabulary = &self.catalogue().vocabulary;
         let special = self.catalogue().rule(finding.rule).special;
         let constrained = special == Some(Special::ImpersonateConstrained);
-        let namespace = self.names.text(self.bindings.key(binding).0);
+        let (namespace, _) = self.bindings.key(binding);
+        let through = (namespace != Sym::EMPTY).then(|| self.names.shared(namespace));
         let grants = |one: &Reaches| {
-            let here = |reach: &Reach| match namespace {
-                "" => reach.clone(),
-                ns => vocabulary.through_role_binding(reach, ns),
+            let here = Granting {
+                binding,
+                namespace,
+                through: through.clone(),
+                reaches: one,
             };
-            let plain = here(&one.plain);
-            vocabulary
-                .ids()
-                .any(|p| witness.contains(p.index()) && plain.names(p).any())
-                || (constrained
-                    && one
-                        .on
-                        .as_ref()
-                        .is_some_and(|on| on.iter().any(|r| !here(r).is_empty())))
+            let mut asked = vocabulary.ids_in(witness);
+            asked.any(|perm| here.names(vocabulary, perm).any())
+                || (constrained && here.any_on(vocabulary))
         };
         let rules = compiled.entry(role).or_insert_with(|| {
             let rules = self.rules_of(binding).into_iter();
@@ -211,13 +210,13 @@ impl Ledger {
     fn evidence(
         &self,
         binding: RowId,
-        key: SubjectKey,
+        names: &[SubjectKey],
         rules: Vec<PolicyRule>,
     ) -> Option<Evidence> {
         let row = self.bindings.get(binding)?;
         let role = self.role_of(binding).and_then(|id| self.roles.get(id));
-        let mut names = self.names_of(key).into_iter();
-        let named = names.find(|name| row.subjects.contains(name))?;
+        let mut names = names.iter();
+        let named = *names.find(|name| row.subjects.contains(name))?;
         Some(Evidence {
             grant: self.grant(binding)?,
             named: self.subject(named),
@@ -236,6 +235,7 @@ impl Ledger {
         let key = self.subjects.get(*from)?.key;
         let part = Part::Edge(*edge, *to);
         let needed = less.needed(*from, part);
+        let names = self.names_of(key);
         let rule = self.catalogue().rule(edge.rule);
         Some(ExplainedStep {
             from: self.subject(key),
@@ -247,7 +247,7 @@ impl Ledger {
                 .iter()
                 .filter_map(|(b, _)| {
                     let rules = less.rules_needed(key, &needed, *b, part, self.rules_of(*b));
-                    self.evidence(*b, key, rules)
+                    self.evidence(*b, &names, rules)
                 })
                 .collect(),
         })

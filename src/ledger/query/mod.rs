@@ -31,11 +31,14 @@ use proof::{Entry, Part, Power};
 use std::cell::RefCell;
 use std::rc::Rc;
 
+/// Members of a set that hold a priority, strongest first.
+type Strongest = Rc<Vec<RowId>>;
+
 /// What is worked out once and used for every subject of one report.
 #[derive(Debug, Default)]
 struct Asked {
-    /// Members of sets, strongest first.
-    strongest: RefCell<Map<ToKey, Rc<Vec<RowId>>>>,
+    /// By set and priority.
+    strongest: RefCell<Map<(ToKey, Priority), Strongest>>,
     /// The entries that apply to a subject, where they are many.
     entries: RefCell<Map<SubjectKey, Vec<Entry>>>,
     /// What a subject has by one entry, where it has many.

@@ -5,6 +5,7 @@ use super::super::names::Sym;
 use super::super::rows::{EdgeRow, SubjectKey, ToKey};
 use super::super::table::RowId;
 use super::PathStep;
+use crate::risk::Priority;
 
 impl Ledger {
     fn support(&self, id: RowId) -> Option<(u32, RowId)> {
@@ -42,6 +43,20 @@ impl Ledger {
 
     /// Everybody that an edge of `source` to this set leads to.
     pub(in crate::ledger) fn set_members(&self, to: ToKey, source: SubjectKey) -> Vec<RowId> {
+        self.set_members_at(to, source, Priority::None)
+    }
+
+    /// Those of them that hold a priority.
+    pub(super) fn set_members_at(
+        &self,
+        to: ToKey,
+        source: SubjectKey,
+        least: Priority,
+    ) -> Vec<RowId> {
+        let holds = |id: &RowId| {
+            let row = self.subjects.get(*id);
+            row.is_some_and(|r| r.effective >= least)
+        };
         let account = |scope: Sym, test: &dyn Fn(RowId, Sym, Sym, bool) -> bool| -> Vec<RowId> {
             let all: Vec<RowId> = match scope {
                 Sym::STAR => self.subjects.iter().map(|(id, _)| id).collect(),
@@ -49,11 +64,11 @@ impl Ledger {
             };
             all.into_iter()
                 .filter(|id| match self.subjects.get(*id) {
-                    Some(r) => match r.key {
+                    Some(r) if r.effective >= least => match r.key {
                         SubjectKey::Account(ns, name) => test(*id, ns, name, r.exists),
                         _ => false,
                     },
-                    None => false,
+                    _ => false,
                 })
                 .collect()
         };
@@ -67,13 +82,18 @@ impl Ledger {
                 .subjects
                 .find(SubjectKey::User(n))
                 .into_iter()
+                .filter(holds)
                 .collect(),
             ToKey::Group(n) => self
                 .subjects
                 .find(SubjectKey::Group(n))
                 .into_iter()
+                .filter(holds)
                 .collect(),
-            listed => self.live.members(self, listed, source).into_owned(),
+            listed => {
+                let members = self.live.members(self, listed, source);
+                members.iter().copied().filter(holds).collect()
+            }
         }
     }
 }

@@ -9,12 +9,13 @@ use super::super::names::Sym;
 use super::super::rows::{EdgeRow, SubjectKey, ToKey};
 use super::super::settle;
 use super::super::table::{Map, RowId};
-use super::Asked;
+use super::{Asked, Strongest};
 use crate::object::PolicyRule;
 use crate::rbac::{MASTERS, Members, implicit_groups, members_of};
-use crate::risk::{Assessment, Priority, Reaches};
-use std::borrow::Cow;
+use crate::risk::{Assessment, Priority, Reaches, joined};
+use std::cell::RefCell;
 use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::ops::Deref;
 use std::rc::Rc;
 
 /// With more entries than these, what is worked out of each is kept for the next set that is tried: to do
@@ -37,8 +38,56 @@ pub(super) enum Part {
 #[derive(Clone, Debug)]
 pub(super) struct Power<'a> {
     own: Priority,
-    edges: Cow<'a, [EdgeRow]>,
+    edges: Edges<'a>,
 }
+
+#[derive(Clone, Debug)]
+enum Edges<'a> {
+    /// Those of its row.
+    Known(&'a [EdgeRow]),
+    Judged(Rc<[EdgeRow]>),
+}
+
+impl Deref for Edges<'_> {
+    type Target = [EdgeRow];
+
+    fn deref(&self) -> &[EdgeRow] {
+        match self {
+            Edges::Known(edges) => edges,
+            Edges::Judged(edges) => edges,
+        }
+    }
+}
+
+/// Entries that are gone.
+#[derive(Debug, Default)]
+struct Gone {
+    entries: BTreeSet<Entry>,
+    /// Whom they name: whether a subject lost anything is asked of thousands.
+    named: HashSet<SubjectKey>,
+    /// Of these the groups that subjects have without being bound to them.
+    groups: Vec<Sym>,
+}
+
+impl Gone {
+    fn of(ledger: &Ledger, entries: BTreeSet<Entry>) -> Gone {
+        let named: HashSet<SubjectKey> = entries.iter().map(|(_, named)| *named).collect();
+        let groups = named.iter().filter_map(|key| match key {
+            SubjectKey::Group(group) => Some(*group),
+            _ => None,
+        });
+        let implicit = |group: &Sym| members_of(ledger.names.text(*group)) != Members::None;
+        Gone {
+            groups: groups.filter(implicit).collect(),
+            named,
+            entries,
+        }
+    }
+}
+
+/// What subjects have by some of their entries, no more than [`MANY`]: sets that are tried one after the other
+/// leave the same to most of whom they take something from.
+type Judged = Map<SubjectKey, Map<Vec<Entry>, Power<'static>>>;
 
 /// The ledger less some entries of bindings, as far as one priority goes.
 pub(super) struct Less<'a> {
@@ -46,8 +95,8 @@ pub(super) struct Less<'a> {
     pub(super) asked: &'a Asked,
     /// The priority in question.
     pub(super) priority: Priority,
-    /// What is gone.
-    pub(super) removed: BTreeSet<Entry>,
+    gone: Rc<Gone>,
+    judged: Rc<RefCell<Judged>>,
     /// Of this subject nothing but these entries counts; whoever else they name keeps what it has.
     only: Option<(RowId, Vec<Entry>)>,
 }
@@ -59,7 +108,8 @@ impl<'a> Less<'a> {
             ledger,
             asked,
             priority,
-            removed: BTreeSet::new(),
+            gone: Rc::default(),
+            judged: Rc::default(),
             only: None,
         }
     }
@@ -67,7 +117,8 @@ impl<'a> Less<'a> {
     /// The same with other entries gone.
     pub(super) fn with(&self, removed: BTreeSet<Entry>) -> Less<'a> {
         Less {
-            removed,
+            gone: Rc::new(Gone::of(self.ledger, removed)),
+            judged: self.judged.clone(),
             only: None,
             ..*self
         }
@@ -75,17 +126,47 @@ impl<'a> Less<'a> {
 
     /// Does the subject hold the priority by this entry of it and nothing else? Then a proof, which takes
     /// one small judgement, where one of a thousand entries takes a large one.
-    pub(super) fn proof_by(
-        &self,
-        id: RowId,
-        entry: Entry,
-        removed: &BTreeSet<Entry>,
-    ) -> Option<Vec<Entry>> {
-        let less = Less {
-            only: Some((id, vec![entry])),
-            ..self.with(removed.clone())
+    pub(super) fn proof_by(&self, id: RowId, entry: Entry) -> Option<Vec<Entry>> {
+        self.only(id, vec![entry]).proof(id)
+    }
+
+    fn only(&self, id: RowId, entries: Vec<Entry>) -> Less<'a> {
+        Less {
+            gone: self.gone.clone(),
+            judged: self.judged.clone(),
+            only: Some((id, entries)),
+            ..*self
+        }
+    }
+
+    /// Surely there is no proof, as there is none either when `enough` of its own is gone and nothing else, and
+    /// what is left of that lies apart: in namespaces that hang together with no others. Then whatever is new is
+    /// there, and a few of a thousand entries tell. `false` where this says nothing.
+    pub(super) fn surely_none(&self, id: RowId, key: SubjectKey, enough: &BTreeSet<Entry>) -> bool {
+        let ledger = self.ledger;
+        let home = |(binding, _): &Entry| ledger.bindings.key(*binding).0;
+        let back: Vec<&Entry> = enough.difference(&self.gone.entries).collect();
+        // others have by it what they had not, or it holds in each namespace
+        let shared = |entry: &&Entry| entry.1 != key || home(entry) == Sym::EMPTY;
+        let implicit = match key {
+            SubjectKey::Group(name) => members_of(ledger.names.text(name)) != Members::None,
+            _ => false,
         };
-        less.proof(id)
+        if implicit || back.iter().any(shared) {
+            return false;
+        }
+        let mut left = self.asked.entries(ledger, key);
+        left.retain(|e| !self.gone.entries.contains(e));
+        let subject = ledger.subject(key);
+        let held = ledger.held(&subject, &holdings(key, &left));
+        let Some(together) = joined(ledger.catalogue(), &subject, &held) else {
+            return false;
+        };
+        let mut places: HashSet<Sym> = back.iter().map(|entry| home(entry)).collect();
+        places.extend(together.iter().filter_map(|ns| ledger.names.get(ns)));
+        places.insert(Sym::EMPTY);
+        left.retain(|entry| places.contains(&home(entry)));
+        !self.only(id, left).holds(id)
     }
 
     /// Does the subject hold the priority?
@@ -250,15 +331,11 @@ impl<'a> Less<'a> {
 
     /// Members of a set that may hold the priority, strongest first, then by name.
     fn members(&self, to: ToKey, source: SubjectKey) -> impl Iterator<Item = RowId> {
-        let all = self.asked.members(self.ledger, to, source);
+        let all = self.asked.members(self.ledger, to, source, self.priority);
         let mut next = 0;
         std::iter::from_fn(move || {
             next += 1;
             all.get(next - 1).copied()
-        })
-        .take_while(|m| {
-            let row = self.ledger.subjects.get(*m);
-            row.is_some_and(|r| r.effective >= self.priority)
         })
         .filter(|m| !self.vanished(*m))
     }
@@ -270,20 +347,13 @@ impl<'a> Less<'a> {
     }
 
     fn touches(&self, key: SubjectKey) -> bool {
-        self.removed.iter().any(|(_, named)| {
-            *named == key
-                || match named {
-                    SubjectKey::Group(group) => {
-                        let group = self.ledger.names.text(*group);
-                        // asked of thousands, and nobody has most groups in that way
-                        members_of(group) != Members::None
-                            && implicit_groups(&self.ledger.subject(key))
-                                .iter()
-                                .any(|g| **g == *group)
-                    }
-                    _ => false,
-                }
-        })
+        let implicit = || {
+            let has = implicit_groups(&self.ledger.subject(key));
+            let gone = self.gone.groups.iter();
+            gone.map(|group| self.ledger.names.text(*group))
+                .any(|group| has.iter().any(|g| *g == *group))
+        };
+        self.gone.named.contains(&key) || (!self.gone.groups.is_empty() && implicit())
     }
 
     /// It was there because bindings named it, and none does any more.
@@ -296,8 +366,8 @@ impl<'a> Less<'a> {
             SubjectKey::Group(name) => *self.ledger.names.text(name) == *MASTERS,
             SubjectKey::User(_) => false,
         };
-        let gone = |b: &RowId| self.removed.contains(&(*b, row.key));
-        !stays && !self.removed.is_empty() && row.bindings.iter().all(gone)
+        let gone = |b: &RowId| self.gone.entries.contains(&(*b, row.key));
+        !stays && !self.gone.entries.is_empty() && row.bindings.iter().all(gone)
     }
 
     fn power(&self, id: RowId, key: SubjectKey) -> Power<'a> {
@@ -312,11 +382,11 @@ impl<'a> Less<'a> {
             let row = self.ledger.subjects.get(id);
             return Power {
                 own: row.map(|r| r.own).unwrap_or_default(),
-                edges: Cow::Borrowed(row.map(|r| &*r.edges).unwrap_or_default()),
+                edges: Edges::Known(row.map(|r| &*r.edges).unwrap_or_default()),
             };
         }
         let mut left = self.asked.entries(self.ledger, key);
-        left.retain(|e| !self.removed.contains(e));
+        left.retain(|e| !self.gone.entries.contains(e));
         self.power_of(key, &left)
     }
 
@@ -341,6 +411,21 @@ impl<'a> Less<'a> {
 
     /// What the subject has by these entries alone.
     fn power_of(&self, key: SubjectKey, entries: &[Entry]) -> Power<'static> {
+        if entries.len() > MANY {
+            return self.power_anew(key, entries);
+        }
+        let of = |judged: &Judged| judged.get(&key)?.get(entries).cloned();
+        if let Some(known) = of(&self.judged.borrow()) {
+            return known;
+        }
+        let power = self.power_anew(key, entries);
+        let mut judged = self.judged.borrow_mut();
+        let here = judged.entry(key).or_default();
+        here.insert(entries.to_vec(), power.clone());
+        power
+    }
+
+    fn power_anew(&self, key: SubjectKey, entries: &[Entry]) -> Power<'static> {
         let subject = self.ledger.subject(key);
         let bindings = holdings(key, entries);
         self.power_in(&self.ledger.judgement_with(&subject, &bindings, false).0)
@@ -350,11 +435,22 @@ impl<'a> Less<'a> {
         let ledger = self.ledger;
         let rows = judged.edges.iter();
         let without_pods = ledger.settings.without_pods;
+        // where an edge holds and whom it leads to nearly always share the text of a namespace
+        let mut last: Option<(*const str, Option<Sym>)> = None;
+        let mut sym = |name: &str| match last {
+            Some((text, sym)) if std::ptr::eq(text, name) => sym,
+            _ => {
+                let sym = ledger.names.get(name);
+                last = Some((name, sym));
+                sym
+            }
+        };
         Power {
             own: judged.own(),
-            edges: rows
-                .filter_map(|e| settle::edge_row(e, without_pods, |name| ledger.names.get(name)))
-                .collect(),
+            edges: Edges::Judged(
+                rows.filter_map(|e| settle::edge_row(e, without_pods, &mut sym))
+                    .collect(),
+            ),
         }
     }
 
@@ -396,7 +492,7 @@ impl<'a> Less<'a> {
 
     fn needed_anew(&self, key: SubjectKey, part: Part) -> Vec<Entry> {
         let mut entries = self.asked.entries(self.ledger, key);
-        entries.retain(|e| !self.removed.contains(e));
+        entries.retain(|e| !self.gone.entries.contains(e));
         let granting: Vec<Entry> = entries
             .iter()
             .filter(|(b, _)| self.ledger.grants_anything(*b))
@@ -497,7 +593,7 @@ fn holdings(key: SubjectKey, entries: &[Entry]) -> Vec<(RowId, bool)> {
 
 impl Asked {
     /// See [`Ledger::entries_of`]. To sort many takes longer than to judge them, so these are kept.
-    fn entries(&self, ledger: &Ledger, key: SubjectKey) -> Vec<Entry> {
+    pub(super) fn entries(&self, ledger: &Ledger, key: SubjectKey) -> Vec<Entry> {
         if let Some(known) = self.entries.borrow().get(&key) {
             return known.clone();
         }
@@ -508,14 +604,20 @@ impl Asked {
         entries
     }
 
-    /// Everybody that an edge of `source` to this set leads to, strongest first, then by name.
-    fn members(&self, ledger: &Ledger, to: ToKey, source: SubjectKey) -> Rc<Vec<RowId>> {
+    /// Of those to whom an edge of `source` to this set leads the ones that hold a priority, strongest first,
+    /// then by name.
+    fn members(
+        &self,
+        ledger: &Ledger,
+        to: ToKey,
+        source: SubjectKey,
+        least: Priority,
+    ) -> Strongest {
         let fresh = || {
             let mut members: Vec<(Priority, SubjectKey, RowId)> = ledger
-                .set_members(to, source)
+                .set_members_at(to, source, least)
                 .into_iter()
                 .filter_map(|m| ledger.subjects.get(m).map(|r| (r.effective, r.key, m)))
-                .filter(|(level, ..)| *level > Priority::None)
                 .collect();
             members.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| ledger.order(a.1, b.1)));
             Rc::new(members.into_iter().map(|(.., m)| m).collect::<Vec<_>>())
@@ -523,10 +625,12 @@ impl Asked {
         if matches!(to, ToKey::OwnNodeTokens(_)) {
             return fresh();
         }
-        let known = self.strongest.borrow().get(&to).cloned();
+        let known = self.strongest.borrow().get(&(to, least)).cloned();
         known.unwrap_or_else(|| {
             let members = fresh();
-            self.strongest.borrow_mut().insert(to, members.clone());
+            self.strongest
+                .borrow_mut()
+                .insert((to, least), members.clone());
             members
         })
     }

@@ -136,7 +136,7 @@ impl Ledger {
     pub(super) fn view_of(&self, case: &Case<'_>, asked: &Asked) -> Option<SubjectView> {
         let id = self.subjects.find(case.key)?;
         let row = self.subjects.get(id)?;
-        let findings = case.judged.findings.iter().map(|f| case.finding(f).0);
+        let findings = (0..case.judged.findings.len()).map(|place| case.finding(place).0.clone());
         Some(SubjectView {
             exists: row.exists,
             own: row.own,
