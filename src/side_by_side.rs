@@ -1,6 +1,7 @@
 //! Work on many things at once, with results in the order of the things.
 //!
-//! For what takes long and is asked for once: a scan. A server leaves the other cores to its neighbours.
+//! For what takes long and is asked for once: a scan. A server leaves the other cores to its neighbours, but for
+//! the few pages that somebody would wait for.
 
 use std::num::NonZeroUsize;
 use std::panic::resume_unwind;
@@ -49,6 +50,19 @@ pub(crate) fn side_by_side<T: Sync, S, R: Send>(
     done.into_iter().map(|(_, result)| result).collect()
 }
 
+/// Both at once, or one after the other when there is no thread to be had. A panic goes on in the caller.
+pub(crate) fn both<A: Send, B>(one: impl Fn() -> A + Sync, other: impl FnOnce() -> B) -> (A, B) {
+    thread::scope(|scope| {
+        let beside = thread::Builder::new().spawn_scoped(scope, &one);
+        let other = other();
+        let one = match beside {
+            Ok(beside) => beside.join().unwrap_or_else(|panic| resume_unwind(panic)),
+            Err(_) => one(),
+        };
+        (one, other)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,6 +75,11 @@ mod tests {
             let turns = side_by_side(&things, turn, || 0, |_, turn| turn.to_vec());
             assert_eq!(turns.concat(), things);
         }
+    }
+
+    #[test]
+    fn both_are_done() {
+        assert_eq!(both(|| 1, || "two"), (1, "two"));
     }
 
     #[test]

@@ -14,7 +14,19 @@ use crate::export::sentence::sentence;
 use crate::ledger::{Evidence, ExplainedFinding, Explanation, Grant, Ledger, SubjectView};
 use crate::object::{PolicyRule, Subject};
 use crate::risk::Priority;
+use crate::side_by_side::both;
 use maud::{Markup, html};
+
+/// Of a subject that is bound hundreds of times somebody would wait for either half.
+fn explanation(ledger: &Ledger, subject: &Subject) -> Option<Explanation> {
+    if !ledger.is_bound_often(subject) {
+        return ledger.explanation(subject);
+    }
+    let (cut, told) = both(|| ledger.cut_of(subject), || ledger.told(subject));
+    let mut told = told?;
+    told.view.cut = cut;
+    Some(told)
+}
 
 pub(super) fn page(ledger: &Ledger, now: i64, query: &str) -> Page {
     let mut params = Params::of_form(query);
@@ -26,8 +38,8 @@ pub(super) fn page(ledger: &Ledger, now: i64, query: &str) -> Page {
         .zip(called.as_ref())
         .and_then(|(kind, called)| subject_of(kind, &namespace, called));
     let explanation = subject.and_then(|subject| {
-        let found = ledger.explanation(&subject);
-        found.or_else(|| ledger.explanation(&behind_label(ledger, &subject)?))
+        let found = explanation(ledger, &subject);
+        found.or_else(|| explanation(ledger, &behind_label(ledger, &subject)?))
     });
     let Some(explanation) = explanation else {
         return Page {

@@ -51,6 +51,14 @@ pub struct Cut {
     pub exact: bool,
 }
 
+impl Cut {
+    /// Nothing need be removed.
+    pub(super) const NOTHING: Cut = Cut {
+        entries: Vec::new(),
+        exact: true,
+    };
+}
+
 /// A search for the smallest set.
 struct Search<'a> {
     less: Less<'a>,
@@ -195,15 +203,11 @@ impl Ledger {
     /// The smallest set of entries whose removal brings the subject below its priority; of several as
     /// small as each other, one of its own entries.
     pub(super) fn cut(&self, id: RowId, asked: &Asked) -> Cut {
-        let nothing = Cut {
-            entries: Vec::new(),
-            exact: true,
-        };
         let Some(row) = self.subjects.get(id) else {
-            return nothing;
+            return Cut::NOTHING;
         };
         if row.effective == Priority::None {
-            return nothing;
+            return Cut::NOTHING;
         }
         let less = Less::nothing(self, asked, row.effective);
         let forced = if row.own >= row.effective {
@@ -230,7 +234,7 @@ impl Ledger {
             less,
         };
         let Some(mut best) = search.of_its_own(&forced) else {
-            return nothing;
+            return Cut::NOTHING;
         };
         // one is needed in any case
         let least = match best.len() {

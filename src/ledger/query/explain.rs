@@ -5,8 +5,8 @@ use super::super::rows::{EdgeRow, SubjectKey};
 use super::super::table::{Map, RowId};
 use super::super::{Ledger, Proposal};
 use super::case::{Case, Granting};
-use super::proof::{Less, Part};
-use super::{Asked, FindingView, Grant, SubjectView};
+use super::proof::{Less, MANY, Part};
+use super::{Asked, Cut, FindingView, Grant, SubjectView};
 use crate::object::{Origin, PolicyRule, Subject};
 use crate::risk::{Finding, Priority, Reaches, Special};
 use std::collections::HashSet;
@@ -97,11 +97,31 @@ type Compiled = Map<RowId, Vec<(Reaches, PolicyRule)>>;
 impl Ledger {
     /// One subject with everything that makes it what it is, if there is such a one.
     pub fn explanation(&self, subject: &Subject) -> Option<Explanation> {
+        let mut told = self.told(subject)?;
+        told.view.cut = self.cut_of(subject);
+        Some(told)
+    }
+
+    /// The subject is bound so often that what to cut takes as long to find as all else that is told of it.
+    pub fn is_bound_often(&self, subject: &Subject) -> bool {
+        let row = self.key_of(subject).and_then(|key| self.subjects.find(key));
+        let row = row.and_then(|id| self.subjects.get(id));
+        row.is_some_and(|row| row.bindings.len() > MANY)
+    }
+
+    /// What to remove from bindings, so that the subject falls below its priority.
+    pub fn cut_of(&self, subject: &Subject) -> Cut {
+        let id = self.key_of(subject).and_then(|key| self.subjects.find(key));
+        id.map_or(Cut::NOTHING, |id| self.cut(id, &Asked::default()))
+    }
+
+    /// Its explanation but for what to cut.
+    pub fn told(&self, subject: &Subject) -> Option<Explanation> {
+        let id = self.subjects.find(self.key_of(subject)?)?;
+        let row = self.subjects.get(id)?;
+        let case = self.case(row.key);
         let asked = Asked::default();
-        let key = self.key_of(subject)?;
-        let id = self.subjects.find(key)?;
-        let case = self.case(key);
-        let view = self.view_of(&case, &asked)?;
+        let view = self.view_of(&case, Cut::NOTHING)?;
         let steps = self.steps(id);
         let end = steps.last().map(|(_, _, to)| *to);
         let less = Less::nothing(self, &asked, view.priority);

@@ -130,10 +130,12 @@ impl Ledger {
     }
 
     pub(super) fn subject_view(&self, key: SubjectKey, asked: &Asked) -> Option<SubjectView> {
-        self.view_of(&self.case(key), asked)
+        let id = self.subjects.find(key)?;
+        self.view_of(&self.case(key), self.cut(id, asked))
     }
 
-    pub(super) fn view_of(&self, case: &Case<'_>, asked: &Asked) -> Option<SubjectView> {
+    /// With what was found to cut.
+    pub(super) fn view_of(&self, case: &Case<'_>, cut: Cut) -> Option<SubjectView> {
         let id = self.subjects.find(case.key)?;
         let row = self.subjects.get(id)?;
         let findings = (0..case.judged.findings.len()).map(|place| case.finding(place).0.clone());
@@ -145,7 +147,7 @@ impl Ledger {
             since: (row.since > 0).then_some(i64::from(row.since)),
             findings: findings.collect(),
             path: self.path(id),
-            cut: self.cut(id, asked),
+            cut,
             subject: case.subject.clone(),
         })
     }
