@@ -257,6 +257,8 @@ pub(crate) struct Churn {
     pods: usize,
     /// The first binding that is not the server's own, and how many there are.
     bindings: (usize, usize),
+    /// Pods alone: no binding comes or goes beside them.
+    pub(crate) pods_alone: bool,
     numbers: HashMap<usize, u32>,
     step: usize,
     begun: Instant,
@@ -269,6 +271,7 @@ impl Churn {
         Churn {
             pods: cluster.size.pods,
             bindings: (own, cluster.count(Resource::RoleBindings) - own),
+            pods_alone: false,
             numbers: HashMap::new(),
             step: 0,
             begun: Instant::now(),
@@ -301,6 +304,7 @@ impl Churn {
         let (own, bindings) = self.bindings;
         let binding = own + self.step / 200 * 31 % bindings;
         match self.step % 200 {
+            _ if self.pods_alone => {}
             0 => standin.delete(Resource::RoleBindings, binding),
             100 => standin.edit(Resource::RoleBindings, binding),
             _ => {}

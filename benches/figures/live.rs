@@ -584,7 +584,9 @@ pub(crate) fn events(rows: &mut Vec<Row>) {
     );
 
     // The share of a core, as Prometheus would scrape.
-    let outcome = churned(&mut live, Duration::from_secs(60), Duration::from_secs(15));
+    let (minute, scrape) = (Duration::from_secs(60), Duration::from_secs(15));
+    churn.pods_alone = true;
+    let outcome = churned(&mut live, &mut churn, minute, scrape);
     rows.push(
         Row::new(
             "CPU at full size, 50 pod changes/s, gzip scrape every 15 s",
@@ -594,6 +596,13 @@ pub(crate) fn events(rows: &mut Vec<Row>) {
         .goal(0.01)
         .in_readme(),
     );
+    churn.pods_alone = false;
+    let outcome = churned(&mut live, &mut churn, minute, scrape);
+    rows.push(Row::new(
+        "and a RoleBinding deleted or made anew every two seconds",
+        Unit::Share,
+        outcome.share,
+    ));
     rows.push(Row::new(
         "VmHWM after all of that",
         Unit::Bytes,
@@ -609,9 +618,8 @@ struct Churned {
     resident: Vec<f64>,
 }
 
-/// Rollouts at 50 events a second and a changed binding every two seconds, scraped in between.
-fn churned(live: &mut Live, time: Duration, every: Duration) -> Churned {
-    let mut churn = Churn::new(&live.cluster);
+/// Changes at 50 pod events a second, scraped in between.
+fn churned(live: &mut Live, churn: &mut Churn, time: Duration, every: Duration) -> Churned {
     let (begun, cpu) = (Instant::now(), live.served.cpu());
     let mut outcome = Churned {
         share: 0.0,
@@ -641,8 +649,10 @@ pub(crate) fn churn(rows: &mut Vec<Row>, time: Duration) {
     let mut live = Live::start(Size::FULL);
     live.checked();
     // Both formats' texts are there before growth is counted.
-    churned(&mut live, Duration::from_secs(20), Duration::from_secs(5));
-    let outcome = churned(&mut live, time, Duration::from_secs(2));
+    let mut churn = Churn::new(&live.cluster);
+    let (first, every) = (Duration::from_secs(20), Duration::from_secs(2));
+    churned(&mut live, &mut churn, first, Duration::from_secs(5));
+    let outcome = churned(&mut live, &mut churn, time, every);
     let tenth = (outcome.resident.len() / 10).max(1);
     let (first, last) = (
         &outcome.resident[..tenth],
