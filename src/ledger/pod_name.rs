@@ -236,4 +236,20 @@ mod tests {
         }
         assert_eq!(names.len(), before + 1, "db is new");
     }
+
+    proptest::proptest! {
+        /// Whatever somebody calls a pod.
+        #[test]
+        fn any_name_is_its_text(texts in proptest::collection::vec("[a0-9bz-]{0,9}|\\PC{0,9}", 2..9)) {
+            let mut names = Piece::<Names>::default();
+            let all: Vec<PodName> = texts.iter().map(|text| names.intern_pod(text)).collect();
+            for (text, name) in texts.iter().zip(&all) {
+                assert_eq!(name.text(&names).to_string(), *text);
+                for (other, of_other) in texts.iter().zip(&all) {
+                    assert_eq!(name.text(&names).cmp(&of_other.text(&names)), text.cmp(other));
+                    assert_eq!(name == of_other, text == other);
+                }
+            }
+        }
+    }
 }
