@@ -213,6 +213,7 @@ mod tests {
     use super::super::rows::SubjectKey;
     use super::super::stage::{NOW, Stage};
     use super::{Ledger, SelfCheck};
+    use crate::object::Resource;
     use crate::risk::Priority;
     use std::sync::Arc;
 
@@ -312,6 +313,45 @@ mod tests {
             s.pod(&format!("n{}/p", round % 20), "strong");
             s.settle();
             assert!(round < 1_000, "an end");
+        }
+    }
+
+    /// Whether a subject owes what it is to groups alone may change when nothing of it does, with whom its edges
+    /// lead to: then it has a series of its own, or has none any more.
+    #[test]
+    fn what_is_owed_to_groups_follows_whom_it_leads_to() {
+        let mut s = Stage::new();
+        s.role("admin", &["* | * | *"], &[NOW]);
+        let token = "create | core | serviceaccounts/token";
+        s.role("token", &[token], &[NOW]);
+        s.account("one/t", NOW);
+        s.account("two/t", NOW);
+        s.bind("one", "admin", &["sa:one/t"], &[NOW]);
+        s.bind(
+            "one/all",
+            "token",
+            &["group:system:serviceaccounts:a"],
+            &[NOW],
+        );
+        s.account("a/d", NOW);
+        s.bind("two/d", "token", &["sa:a/d"], &[NOW]);
+        let has_a_series = |s: &Stage| {
+            let judged = s.ledger.snapshot().judged;
+            let block = judged.namespaces.get("a").expect("a");
+            block.subject_details.iter().any(|d| &*d.name == "d")
+        };
+        s.settle();
+        for round in 0..2 {
+            let critical = s.priority("sa:a/d");
+            assert_eq!(critical, Priority::Critical, "by the group");
+            assert!(!has_a_series(&s), "{round}");
+            s.bind("two", "admin", &["sa:two/t"], &[NOW]);
+            s.settle();
+            assert!(has_a_series(&s), "{round}: by itself as well");
+            assert_eq!(s.ledger.selfcheck(), 0);
+            s.delete(Resource::ClusterRoleBindings, "two");
+            s.settle();
+            assert_eq!(s.ledger.selfcheck(), 0);
         }
     }
 }
