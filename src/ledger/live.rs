@@ -63,7 +63,7 @@ pub(crate) struct Live {
     pod_edges: usize,
     /// Edges and members looked at so far, for tests of its growth.
     pub(crate) steps: u64,
-    /// Listed sets whose members are others than before.
+    /// Sets whose listed members are others than before, or that somebody belonged to who is gone.
     moved_sets: Vec<SetKey>,
     /// See [`Live::ways`].
     ways: OnceLock<Arc<Vec<Effective>>>,
@@ -244,6 +244,7 @@ impl Live {
                     self.touched.insert(wait.subject);
                 }
             }
+            self.moved_sets.push(key);
         }
         self.edges_changed(id, &row.edges, &[]);
         for key in self.member_of.remove(&id).into_iter().flatten() {
@@ -283,7 +284,7 @@ impl Live {
         self.who_waits(&sets)
     }
 
-    /// Whose edges lead to sets whose listed members have moved since this was asked for last.
+    /// Whose edges lead to sets in which somebody is gone or is listed anew since this was asked for last.
     pub(crate) fn sets_moved(&mut self) -> Vec<RowId> {
         let sets = std::mem::take(&mut self.moved_sets);
         self.who_waits(&sets)

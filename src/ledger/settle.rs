@@ -1246,7 +1246,7 @@ impl Ledger {
             self.worth_moved(key);
             self.dirty.inhabitants.insert(namespace_of(key));
         }
-        // whoever belongs to a set now or did before, as above
+        // and whose edges lead to whoever is there no more, or newly listed
         let waits = self.live.sets_moved();
         self.dirty.rests.extend(waits);
     }
