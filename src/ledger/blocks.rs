@@ -109,9 +109,13 @@ impl FromIterator<(Arc<str>, Arc<NamespaceBlock>)> for Blocks {
 /// By what they hold: how it is spread over shelves tells of the past alone.
 impl PartialEq for Blocks {
     fn eq(&self, other: &Blocks) -> bool {
-        let same = |(a, b): (&Arc<Shelf>, &Arc<Shelf>)| Arc::ptr_eq(a, b) || a == b;
-        self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(same)
-            || self.len() == other.len() && self.iter().eq(other.iter())
+        let shelves = || self.0.iter().zip(&other.0);
+        // nearly always they stand alike, and what differs is on one of them
+        let alike = self.0.len() == other.0.len() && shelves().all(|(a, b)| a.len() == b.len());
+        match alike {
+            true => shelves().all(|(a, b)| Arc::ptr_eq(a, b) || a == b),
+            false => self.len() == other.len() && self.iter().eq(other.iter()),
+        }
     }
 }
 

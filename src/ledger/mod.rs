@@ -195,6 +195,7 @@ pub struct Ledger {
     counted: Piece<Counted>,
     alike: Piece<AllAlike>,
     rule_counts: tally::RuleCounts,
+    accepted_risks: Arc<Vec<AcceptedRisk>>,
     last_judged: Arc<Judged>,
     generation: u64,
     /// The time of day, as the owner last told it; Unix seconds.
@@ -307,6 +308,7 @@ impl Ledger {
         let mut ledger = Ledger {
             rule_counts: tally::RuleCounts::new(policy.catalogue.rules.len()),
             accepted: accepted::Accepted::new(&policy.catalogue, &policy.accepted).into(),
+            accepted_risks: AcceptedRisk::of(&policy.accepted),
             policy,
             settings,
             names: Piece::default(),

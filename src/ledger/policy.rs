@@ -3,7 +3,7 @@
 use super::Ledger;
 use super::accepted::Accepted;
 use super::names::Sym;
-use super::tally::RuleCounts;
+use super::tally::{AcceptedRisk, RuleCounts};
 use crate::object::Subject;
 use crate::risk::{Acceptance, Catalogue, Priority};
 use std::sync::Arc;
@@ -46,6 +46,7 @@ impl Ledger {
         let before = std::mem::replace(&mut self.policy, policy);
         let accepted = Accepted::new(&self.policy.catalogue, &self.policy.accepted);
         let accepted = std::mem::replace(&mut self.accepted, accepted.into());
+        self.accepted_risks = AcceptedRisk::of(&self.policy.accepted);
         let (old, new) = (&before.catalogue, &self.policy.catalogue);
         let same_rules =
             old.ruleset == new.ruleset && old.privileged_namespaces == new.privileged_namespaces;

@@ -10,7 +10,7 @@ use super::table::{Map, Part, RowId};
 use super::watch::WatchState;
 use super::{Dirty, Ledger};
 use crate::object::{Resource, SecretSource};
-use crate::risk::{Priority, RuleId, Status};
+use crate::risk::{Acceptance, Priority, RuleId, Status};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -111,15 +111,26 @@ pub struct AcceptedRisk {
     pub expires: i64,
 }
 
+impl AcceptedRisk {
+    pub(super) fn of(acceptances: &[Acceptance]) -> Arc<Vec<AcceptedRisk>> {
+        let risk = |a: &Acceptance| AcceptedRisk {
+            id: a.id.clone(),
+            owner: a.owner.clone(),
+            expires: a.expires,
+        };
+        Arc::new(acceptances.iter().map(risk).collect())
+    }
+}
+
 /// The judgement as numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Judged {
     /// Blocks by namespace; `""` first.
     pub namespaces: Blocks,
     /// Non-zero numbers only.
-    pub rules: Vec<RuleCount>,
+    pub rules: Arc<Vec<RuleCount>>,
     /// Acceptances, expired ones too, in the order of the configuration.
-    pub accepted: Vec<AcceptedRisk>,
+    pub accepted: Arc<Vec<AcceptedRisk>>,
     /// Rises seen by watching, by namespace and priority.
     pub escalations: Vec<(Arc<str>, Priority, u64)>,
     /// See [`Judged::subjects`].
@@ -216,23 +227,35 @@ struct Workload {
 
 /// Subjects by rule, kept up to date.
 #[derive(Clone, Debug)]
-pub(crate) struct RuleCounts(Vec<ByLevel>);
+pub(crate) struct RuleCounts {
+    levels: Vec<ByLevel>,
+    /// Since they were last published.
+    moved: bool,
+}
 
 impl RuleCounts {
     pub(crate) fn new(rules: usize) -> RuleCounts {
-        RuleCounts(vec![ByLevel::default(); rules])
+        RuleCounts {
+            levels: vec![ByLevel::default(); rules],
+            moved: true,
+        }
     }
 
     pub(crate) fn add(&mut self, rules: &[(RuleId, Priority)], status: Status) {
         for (rule, priority) in rules {
-            self.0[usize::from(rule.0)][*priority as usize][status as usize] += 1;
+            *self.at(*rule, *priority, status) += 1;
         }
     }
 
     pub(crate) fn remove(&mut self, rules: &[(RuleId, Priority)], status: Status) {
         for (rule, priority) in rules {
-            self.0[usize::from(rule.0)][*priority as usize][status as usize] -= 1;
+            *self.at(*rule, *priority, status) -= 1;
         }
+    }
+
+    fn at(&mut self, rule: RuleId, priority: Priority, status: Status) -> &mut u32 {
+        self.moved = true;
+        &mut self.levels[usize::from(rule.0)][priority as usize][status as usize]
     }
 }
 
@@ -791,10 +814,11 @@ impl Ledger {
         (self.role_of(id).is_none(), account)
     }
 
-    fn judged(&self) -> Judged {
-        let rules = &self.policy.catalogue.rules;
+    /// Subjects by rule that are not none.
+    fn counts_by_rule(&self) -> Vec<RuleCount> {
         let mut counts = Vec::new();
-        for (rule, levels) in rules.iter().zip(&self.rule_counts.0) {
+        let rules = &self.policy.catalogue.rules;
+        for (rule, levels) in rules.iter().zip(&self.rule_counts.levels) {
             for priority in Priority::RISKY {
                 for status in Status::ALL {
                     let subjects = levels[priority as usize][status as usize];
@@ -809,22 +833,22 @@ impl Ledger {
                 }
             }
         }
+        counts
+    }
+
+    /// What did not move since the last time is shared with it.
+    fn judged(&mut self) -> Judged {
+        let counts_moved = std::mem::take(&mut self.rule_counts.moved);
         let last = &self.last_judged;
         let limit = self.policy.detail_limit;
         let same = limit == last.detail_limit;
         let mut judged = Judged {
             namespaces: self.blocks.clone(),
-            rules: counts,
-            accepted: self
-                .policy
-                .accepted
-                .iter()
-                .map(|a| AcceptedRisk {
-                    id: a.id.clone(),
-                    owner: a.owner.clone(),
-                    expires: a.expires,
-                })
-                .collect(),
+            rules: match counts_moved {
+                true => Arc::new(self.counts_by_rule()),
+                false => last.rules.clone(),
+            },
+            accepted: self.accepted_risks.clone(),
             escalations: self
                 .escalations
                 .iter()

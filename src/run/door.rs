@@ -34,7 +34,7 @@ struct ApiServer(Access);
 
 impl Reviewer for ApiServer {
     fn who(&self, token: String) -> Answer<Option<Identity>> {
-        let client = self.0.client();
+        let client = self.0.beside();
         Box::pin(async move {
             let owner = owner_of_token(&client, &token).await?;
             Ok(owner.map(|owner| Identity {
@@ -47,7 +47,7 @@ impl Reviewer for ApiServer {
     }
 
     fn may(&self, who: Arc<Identity>, path: String) -> Answer<bool> {
-        let client = self.0.client();
+        let client = self.0.beside();
         Box::pin(async move {
             let owner = TokenOwner {
                 username: who.user.clone(),

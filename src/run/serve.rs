@@ -9,8 +9,9 @@ use crate::export::site::{Pages, Shared};
 use crate::ledger::{Change, Policy, SelfCheck, Snapshot, WatchEvent};
 use crate::object::Resource;
 use crate::risk::{Priority, Status};
+use crate::source::cluster::{self, Cluster};
 use crate::source::manifests::Manifests;
-use crate::source::{cluster, slim};
+use crate::source::slim;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -28,8 +29,12 @@ const TURN: Duration = Duration::from_secs(1);
 /// A batch is settled at the latest after this many changes: one batch must not hold readers up for long.
 const BATCH: usize = 512;
 
-/// What comes within this time of a batch that moved something is judged with the next one: of a rollout's changes
-/// each costs less the more there are, and nobody scrapes more often.
+/// What comes within this time of the first change of a batch belongs to it: drivers take several in one go, and
+/// of changes each costs less the more there are.
+const GATHER: Duration = Duration::from_millis(2);
+
+/// While the drivers do not rest, the writer does, for this time from the beginning of a batch: nobody scrapes more
+/// often.
 const PAUSE: Duration = Duration::from_millis(40);
 
 /// Whoever sends more than this in such a time is in a hurry, and is not held up by a pause.
@@ -147,12 +152,12 @@ async fn serve(source: &SourceArgs, args: ServeArgs) -> Result<Exit, Failure> {
         Feed::Manifests(manifests) => {
             tokio::spawn(follow_manifests(manifests, changes, shutdown.clone()))
         }
-        Feed::Cluster(access) => {
-            let drivers =
-                cluster::Cluster::start(&access, slim::decode, &changes, &shutdown, options);
-            drop(changes);
-            tokio::spawn(drivers.stopped())
-        }
+        Feed::Cluster(access) => tokio::spawn(async move {
+            let driven = Cluster::apart(access, slim::decode, changes, shutdown, options);
+            if let Err(error) = driven.await {
+                tracing::error!(%error, "the thread of the watches cannot start");
+            }
+        }),
     };
     // on a thread of its own: a batch may take long, and nobody is to be answered behind it
     let written = write(shared.clone(), incoming, decided, url);
@@ -295,12 +300,16 @@ async fn write(
                 if n == 0 {
                     return;
                 }
+                std::thread::sleep(GATHER);
+                let free = BATCH - batch.len();
+                batch.extend(std::iter::from_fn(|| incoming.try_recv().ok()).take(free));
             }
             _ = turn.tick() => {}
         }
         let reconfigured = policy.is_some();
         shared.turn.store(clock::now(), Ordering::Relaxed);
-        let hurry = batch.len() >= HURRY;
+        // of an event a driver sends two changes
+        let rests = (2 * cluster::MANY..HURRY).contains(&batch.len());
         let (pods, others): (Vec<Change>, Vec<Change>) = batch.drain(..).partition(of_pods);
         let begun = Instant::now();
         let mut moved = false;
@@ -338,7 +347,7 @@ async fn write(
             shared.work.reconfigured(clock::now());
         }
         // this thread has nothing else to do, and sleeps through what comes meanwhile
-        if moved && !hurry {
+        if moved && rests {
             std::thread::sleep(PAUSE.saturating_sub(begun.elapsed()));
         }
     }

@@ -650,9 +650,8 @@ impl Ledger {
     pub(super) fn entries_of(&self, key: SubjectKey) -> Vec<Entry> {
         let mut out = Vec::new();
         for key in self.names_of(key) {
-            let row = self.subjects.find(key).and_then(|id| self.subjects.get(id));
             let from = out.len();
-            out.extend(row.iter().flat_map(|r| &r.bindings).map(|b| (*b, key)));
+            out.extend(self.entries_naming(key));
             out[from..].sort_by(|a: &Entry, b: &Entry| {
                 let at = |id: RowId| {
                     let (namespace, name) = self.bindings.key(id);
@@ -662,6 +661,12 @@ impl Ledger {
             });
         }
         out
+    }
+
+    fn entries_naming(&self, key: SubjectKey) -> impl Iterator<Item = Entry> {
+        let row = self.subjects.find(key).and_then(|id| self.subjects.get(id));
+        let bindings = row.into_iter().flat_map(|row| &row.bindings);
+        bindings.map(move |binding| (*binding, key))
     }
 
     fn grants_anything(&self, binding: RowId) -> bool {
@@ -678,13 +683,12 @@ impl Ledger {
         if row.bindings.is_empty() {
             return !matches!(row.key, SubjectKey::Group(_)) || row.effective > row.own;
         }
-        let entries = self.entries_of(row.key);
-        let (direct, groups): (Vec<Entry>, Vec<Entry>) = entries
-            .into_iter()
-            .partition(|(_, named)| *named == row.key);
+        let groups = self.names_of(row.key).into_iter().skip(1);
+        let groups: Vec<Entry> = groups.flat_map(|key| self.entries_naming(key)).collect();
         if !groups.iter().any(|(b, _)| self.grants_anything(*b)) {
             return false;
         }
+        let direct = self.entries_naming(row.key).collect();
         let asked = Asked::default();
         let holds_by = |entries: Vec<Entry>| {
             let less = Less {

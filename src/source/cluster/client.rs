@@ -9,13 +9,14 @@ use hyper_util::client::legacy::connect::proxy::{SocksV5, Tunnel};
 use hyper_util::client::legacy::connect::{Connect, HttpConnector};
 use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::TokioExecutor;
+use kube::client::middleware::AuthLayer;
 use kube::client::{Body, ClientBuilder, ConfigExt};
 use kube::config::KubeConfigOptions;
 use kube::{Client, Config};
 use std::ffi::OsStr;
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
@@ -87,9 +88,20 @@ pub enum ConnectError {
 /// up by making the client anew, which the drivers ask for when the server or TLS refused one of them.
 #[derive(Clone)]
 pub struct Access {
-    client: Arc<ArcSwap<Client>>,
+    clients: Arc<ArcSwap<Clients>>,
     origin: Option<Arc<Origins>>,
 }
+
+/// The client of the drivers, and one with connections of its own.
+struct Clients {
+    watching: Client,
+    beside: OnceLock<Client>,
+    /// Makes the one beside.
+    another: Option<Remake>,
+}
+
+/// Makes a client with the same credentials.
+type Remake = Box<dyn Fn() -> Result<Client, ConnectError> + Send + Sync>;
 
 /// What a client is made of.
 struct Origins {
@@ -107,14 +119,32 @@ impl Access {
     /// By one client for good.
     pub fn fixed(client: Client) -> Access {
         Access {
-            client: Arc::new(ArcSwap::from_pointee(client)),
+            clients: Arc::new(ArcSwap::from_pointee(Clients {
+                watching: client,
+                beside: OnceLock::new(),
+                another: None,
+            })),
             origin: None,
         }
     }
 
     /// The client of now. Streams that an older one opened go on.
     pub fn client(&self) -> Client {
-        Client::clone(&self.client.load())
+        self.clients.load().watching.clone()
+    }
+
+    /// One that shares no connection with the drivers, whose thread sleeps between changes
+    /// ([`Cluster::apart`](super::Cluster::apart)); for whoever waits for an answer. Needs a tokio runtime around it.
+    pub fn beside(&self) -> Client {
+        let clients = self.clients.load();
+        let make = || {
+            let another = clients.another.as_ref().map(|another| another());
+            // the drivers' own answers, if later
+            another
+                .and_then(Result::ok)
+                .unwrap_or_else(|| clients.watching.clone())
+        };
+        clients.beside.get_or_init(make).clone()
     }
 
     /// Reads the configuration again, runs its plugin again, and uses what comes of it from now on. The
@@ -124,14 +154,14 @@ impl Access {
         let Some(origin) = self.origin.clone() else {
             return Ok(());
         };
-        let (client, server) = make(origin.context.clone()).await?;
+        let (clients, server) = make(origin.context.clone()).await?;
         if server != origin.server {
             return Err(ConnectError::Moved {
                 before: origin.server.to_string(),
                 now: server.to_string(),
             });
         }
-        self.client.store(Arc::new(client));
+        self.clients.store(Arc::new(clients));
         Ok(())
     }
 }
@@ -168,20 +198,20 @@ pub(super) fn as_own_account(context: Option<&str>) -> bool {
 /// which may take any time.
 pub async fn connect(context: Option<&str>) -> Result<Access, ConnectError> {
     let context = context.map(str::to_owned);
-    let (client, server) = make(context.clone()).await?;
+    let (clients, server) = make(context.clone()).await?;
     Ok(Access {
-        client: Arc::new(ArcSwap::from_pointee(client)),
+        clients: Arc::new(ArcSwap::from_pointee(clients)),
         origin: Some(Arc::new(Origins { context, server })),
     })
 }
 
 /// Off the event loop: kube waits for plugins where it is called.
-async fn make(context: Option<String>) -> Result<(Client, Uri), ConnectError> {
+async fn make(context: Option<String>) -> Result<(Clients, Uri), ConnectError> {
     let runtime = Handle::current();
     let making = spawn_blocking(move || {
         let config = runtime.block_on(config(context.as_deref()))?;
         let server = config.cluster_url.clone();
-        Ok((connect_with(config)?, server))
+        Ok((clients(config)?, server))
     });
     match making.await {
         Ok(made) => made,
@@ -206,20 +236,34 @@ async fn config(context: Option<&str>) -> Result<Config, ConnectError> {
 }
 
 /// Makes the client from a configuration that is known already. Needs a tokio runtime around it.
-pub fn connect_with(mut config: Config) -> Result<Client, ConnectError> {
+pub fn connect_with(config: Config) -> Result<Client, ConnectError> {
+    Ok(clients(config)?.watching)
+}
+
+fn clients(mut config: Config) -> Result<Clients, ConnectError> {
     config
         .headers
         .push((USER_AGENT, HeaderValue::from_static(AGENT)));
-    client(&config).map_err(|error| ConnectError::Client {
-        server: config.cluster_url.to_string(),
+    let server = config.cluster_url.to_string();
+    let failed = move |error: kube::Error| ConnectError::Client {
+        server: server.clone(),
         cause: chain(&error),
+    };
+    // once: a plugin is run for it
+    let credentials = config.auth_layer().map_err(&failed)?;
+    Ok(Clients {
+        watching: client(&config, credentials.as_ref()).map_err(&failed)?,
+        beside: OnceLock::new(),
+        another: Some(Box::new(move || {
+            client(&config, credentials.as_ref()).map_err(&failed)
+        })),
     })
 }
 
 /// As kube makes its own, but with keepalive, and without its retries: those would repeat a request for
 /// minutes before anybody hears that it failed, and failures are to be seen, counted and backed off from
 /// when they happen.
-fn client(config: &Config) -> kube::Result<Client> {
+fn client(config: &Config, credentials: Option<&AuthLayer>) -> kube::Result<Client> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_connect_timeout(config.connect_timeout);
@@ -229,7 +273,8 @@ fn client(config: &Config) -> kube::Result<Client> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     tcp.set_tcp_user_timeout(Some(ACKNOWLEDGED_WITHIN));
     let Some(proxy) = &config.proxy_url else {
-        return finish(config.rustls_https_connector_with_connector(tcp)?, config);
+        let connector = config.rustls_https_connector_with_connector(tcp)?;
+        return finish(connector, config, credentials);
     };
     let matcher = Matcher::builder().all(proxy.to_string()).build();
     let unsupported = || kube::Error::ProxyProtocolUnsupported {
@@ -245,27 +290,24 @@ fn client(config: &Config) -> kube::Result<Client> {
             if let Some((user, password)) = through.raw_auth() {
                 socks = socks.with_auth(user.to_owned(), password.to_owned());
             }
-            finish(config.rustls_https_connector_with_connector(socks)?, config)
+            let connector = config.rustls_https_connector_with_connector(socks)?;
+            finish(connector, config, credentials)
         }
         (Some("http"), auth) => {
             let mut tunnel = Tunnel::new(at, tcp);
             if let Some(auth) = auth {
                 tunnel = tunnel.with_auth(auth.clone());
             }
-            finish(
-                config.rustls_https_connector_with_connector(tunnel)?,
-                config,
-            )
+            let connector = config.rustls_https_connector_with_connector(tunnel)?;
+            finish(connector, config, credentials)
         }
         (Some("https"), auth) => {
             let mut tunnel = Tunnel::new(at, config.rustls_https_connector_with_connector(tcp)?);
             if let Some(auth) = auth {
                 tunnel = tunnel.with_auth(auth.clone());
             }
-            finish(
-                config.rustls_https_connector_with_connector(tunnel)?,
-                config,
-            )
+            let connector = config.rustls_https_connector_with_connector(tunnel)?;
+            finish(connector, config, credentials)
         }
         _ => Err(unsupported()),
     }
@@ -276,7 +318,7 @@ fn client(config: &Config) -> kube::Result<Client> {
 const READ_BUFFER: usize = 64 << 10;
 
 /// What goes above the connection: address, credentials, headers.
-fn finish<C>(connector: C, config: &Config) -> kube::Result<Client>
+fn finish<C>(connector: C, config: &Config, credentials: Option<&AuthLayer>) -> kube::Result<Client>
 where
     C: Connect + Clone + Send + Sync + 'static,
 {
@@ -287,8 +329,8 @@ where
         .with_layer(&MapErrLayer::new(BoxError::from))
         .with_layer(&config.extra_headers_layer()?);
     let address = config.base_uri_layer();
-    Ok(match config.auth_layer()? {
-        Some(credentials) => stack.with_layer(&credentials).with_layer(&address).build(),
+    Ok(match credentials {
+        Some(credentials) => stack.with_layer(credentials).with_layer(&address).build(),
         None => stack.with_layer(&address).build(),
     })
 }

@@ -56,22 +56,28 @@
 //! when it has recovered; none per retry.
 //!
 //! **Backpressure.** The channel is bounded; while it is full nothing is read, and no deadline runs.
+//!
+//! **Pace.** [`Cluster::apart`] takes an event after a time without any at once, and those that follow it together,
+//! [`PAUSE`] later.
 
 mod backoff;
 mod client;
 mod own_token;
+mod pace;
 mod reviews;
 mod watch;
 mod wire;
 
 pub use client::{Access, ConnectError, connect, connect_with};
 pub use own_token::own_audiences;
+pub use pace::{MANY, PAUSE};
 pub use reviews::{TokenOwner, may_get_path, owner_of_token};
 
 use crate::ledger::{Change, FaultReason, WatchState};
 use crate::object::{Object, Resource};
 use crate::source::DecodeError;
 use backoff::{Backoff, between};
+use pace::Pace;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch as signal};
@@ -192,8 +198,52 @@ impl Cluster {
         shutdown: &signal::Receiver<bool>,
         options: Options,
     ) -> Cluster {
+        let pace = Arc::default();
+        Cluster::paced(access, decode, changes, shutdown, options, pace)
+    }
+
+    /// Drives on a thread of its own, which rests between changes, until the drivers have ended; see [`pace`].
+    ///
+    /// # Panics
+    ///
+    /// When a driver did.
+    pub async fn apart(
+        access: Access,
+        decode: Decode,
+        changes: mpsc::Sender<Change>,
+        shutdown: signal::Receiver<bool>,
+        options: Options,
+    ) -> std::io::Result<()> {
+        let driving = tokio::task::spawn_blocking(move || {
+            let pace = Arc::new(Pace::default());
+            let runtime = Pace::runtime(pace.clone())?;
+            runtime.block_on(async {
+                let cluster = Cluster::paced(&access, decode, &changes, &shutdown, options, pace);
+                drop(changes);
+                cluster.stopped().await;
+            });
+            runtime.shutdown_background();
+            Ok(())
+        });
+        match driving.await {
+            Ok(ended) => ended,
+            Err(ended) => std::panic::resume_unwind(ended.into_panic()),
+        }
+    }
+
+    fn paced(
+        access: &Access,
+        decode: Decode,
+        changes: &mpsc::Sender<Change>,
+        shutdown: &signal::Receiver<bool>,
+        options: Options,
+        pace: Arc<Pace>,
+    ) -> Cluster {
         let options = Arc::new(options);
-        let bells = Arc::new(Bells::default());
+        let bells = Arc::new(Bells {
+            pace,
+            ..Bells::default()
+        });
         let mut tasks = JoinSet::new();
         for &resource in &options.resources {
             let driver = watch::Driver::new(
@@ -256,6 +306,7 @@ async fn send(changes: &mpsc::Sender<Change>, change: Change) {
 /// What the drivers tell the tasks beside them.
 #[derive(Debug, Default)]
 struct Bells {
+    pace: Arc<Pace>,
     /// The server is heard from again.
     reconnected: Notify,
     /// Credentials, certificates or the address may no longer be good.

@@ -8,13 +8,12 @@ use super::backoff::{Backoff, between};
 use super::wire::{self, Event, Failure, Frames, Identity, Page};
 use super::{Access, Bells, Decode, Options, is_outage, pause, send};
 use crate::ledger::{Change, FaultReason, ObjectRef, WatchEvent};
-use crate::object::Resource;
+use crate::object::{Object, Resource};
 use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use kube::api::{ListParams, WatchParams};
 use kube::core::Request;
 use kube::core::Resource as _;
-use serde_json::value::RawValue;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
@@ -134,6 +133,8 @@ impl Driver {
 
     /// Lists everything and returns the version of the list.
     async fn list(&mut self) -> Result<String, Failure> {
+        let bells = self.bells.clone();
+        let _on_its_way = bells.pace.list();
         let mut answer = Vec::new();
         let mut objects = 0_usize;
         let mut version = None;
@@ -157,7 +158,7 @@ impl Driver {
             // right, since a watch from it repeats what the others had already.
             let _ = version.get_or_insert(page.version);
             for item in &page.items {
-                self.apply(item, None).await;
+                self.apply(item.get(), None).await;
             }
             objects += page.items.len();
             let each = answer.len() / page.items.len().max(1);
@@ -364,6 +365,16 @@ impl Driver {
 
     /// Hands on one event and tells whether it was a bookmark.
     async fn event(&mut self, text: &str) -> Result<bool, Failure> {
+        self.bells.pace.event();
+        if let Some(object) = Event::applied(text) {
+            let identity = Identity::of(object);
+            if let Ok(decoded) = self.decode(object, identity.kind.as_deref()) {
+                self.heard().await;
+                self.send(Change::Upsert(decoded)).await;
+                self.told(identity.resource_version).await;
+                return Ok(false);
+            }
+        }
         let event = Event::parse(text)?;
         self.heard().await;
         let (object, bookmark) = match event {
@@ -372,7 +383,7 @@ impl Driver {
             Event::Applied(object) | Event::Deleted(object) => (object, false),
         };
         let identity = Identity::of(object);
-        let version = identity.resource_version.clone().filter(|v| !v.is_empty());
+        let version = identity.resource_version.clone();
         match event {
             Event::Applied(object) => self.apply(object, Some(identity)).await,
             Event::Deleted(_) => {
@@ -387,37 +398,50 @@ impl Driver {
             }
             Event::Bookmark(_) | Event::Other => {}
         }
-        if !bookmark {
-            self.watch(WatchEvent::Event).await;
-        }
-        // After the object was handed on. Without a version the last one stands, and a watch that
-        // resumes from it repeats this event.
-        if let Some(version) = version {
-            self.version = Some(version);
+        match bookmark {
+            true => self.went_on(version),
+            false => self.told(version).await,
         }
         Ok(bookmark)
     }
 
+    /// An event was handed on.
+    async fn told(&mut self, version: Option<String>) {
+        self.watch(WatchEvent::Event).await;
+        self.went_on(version);
+    }
+
+    /// After the object was handed on. Without a version the last one stands, and a watch that resumes from it
+    /// repeats this event.
+    fn went_on(&mut self, version: Option<String>) {
+        if let Some(version) = version.filter(|v| !v.is_empty()) {
+            self.version = Some(version);
+        }
+    }
+
     // === Objects ===
 
-    /// Hands on one object, decoded or bad.
-    async fn apply(&mut self, object: &RawValue, identity: Option<Identity>) {
-        let kind = identity.as_ref().and_then(|i| i.kind.as_deref());
-        let decoded = match kind.filter(|kind| *kind != self.resource.kind()) {
-            None => (self.decode)(self.resource, object.get()).map_err(|error| error.message),
-            Some(kind) => Err(format!(
-                "an object of kind {kind} came among {}",
-                self.resource.plural()
+    /// An object of the resource, said to be of this kind.
+    fn decode(&self, object: &str, kind: Option<&str>) -> Result<Object, String> {
+        let plural = self.resource.plural();
+        if let Some(kind) = kind.filter(|kind| *kind != self.resource.kind()) {
+            return Err(format!("an object of kind {kind} came among {plural}"));
+        }
+        let decoded = (self.decode)(self.resource, object).map_err(|error| error.message)?;
+        match decoded.resource() {
+            resource if resource == self.resource => Ok(decoded),
+            other => Err(format!(
+                "an object of {} came among {plural}",
+                other.plural()
             )),
-        };
-        let error = match decoded {
-            Ok(decoded) if decoded.resource() == self.resource => {
-                return self.send(Change::Upsert(decoded)).await;
-            }
-            Ok(decoded) => {
-                let found = decoded.resource().plural();
-                format!("an object of {found} came among {}", self.resource.plural())
-            }
+        }
+    }
+
+    /// Hands on one object, decoded or bad.
+    async fn apply(&mut self, object: &str, identity: Option<Identity>) {
+        let kind = identity.as_ref().and_then(|i| i.kind.as_deref());
+        let error = match self.decode(object, kind) {
+            Ok(decoded) => return self.send(Change::Upsert(decoded)).await,
             Err(error) => error,
         };
         let identity = identity.unwrap_or_else(|| Identity::of(object));

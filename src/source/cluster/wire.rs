@@ -11,10 +11,12 @@ use hyper::body::{Body as _, Buf};
 use hyper::header::{ACCEPT, HeaderValue, RETRY_AFTER};
 use hyper::{Request, Response, StatusCode};
 use kube::client::{AuthError, Body, Client};
-use serde::Deserialize;
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::error::Error;
+use std::fmt;
 use std::future::poll_fn;
 use std::ops::Range;
 use std::pin::Pin;
@@ -274,16 +276,24 @@ impl<'a> Page<'a> {
 #[derive(Debug)]
 pub(super) enum Event<'a> {
     /// ADDED or MODIFIED
-    Applied(&'a RawValue),
+    Applied(&'a str),
     /// DELETED
-    Deleted(&'a RawValue),
+    Deleted(&'a str),
     /// BOOKMARK
-    Bookmark(&'a RawValue),
+    Bookmark(&'a str),
     /// A type that is not known, or an empty line.
     Other,
 }
 
 impl<'a> Event<'a> {
+    /// The object of an event that came or changed, where the frame is written as API servers write it. It is one
+    /// if it decodes: what its end is need not be looked for before.
+    pub(super) fn applied(text: &'a str) -> Option<&'a str> {
+        let added = || text.strip_prefix(r#"{"type":"ADDED","object":"#);
+        let text = text.strip_prefix(r#"{"type":"MODIFIED","object":"#);
+        text.or_else(added)?.trim_ascii_end().strip_suffix('}')
+    }
+
     /// Reads a frame; an ERROR event is a failure.
     pub(super) fn parse(text: &'a str) -> Result<Event<'a>, Failure> {
         #[derive(Deserialize)]
@@ -299,7 +309,7 @@ impl<'a> Event<'a> {
         let frame: Frame<'_> = serde_json::from_str(text)
             .map_err(|e| Failure::broken(format!("a frame is no event: {e}")))?;
         let object = || {
-            frame.object.ok_or_else(|| {
+            frame.object.map(RawValue::get).ok_or_else(|| {
                 Failure::broken(format!("an event of type {} has no object", frame.r#type))
             })
         };
@@ -308,7 +318,7 @@ impl<'a> Event<'a> {
             "DELETED" => Ok(Event::Deleted(object()?)),
             "BOOKMARK" => Ok(Event::Bookmark(object()?)),
             "ERROR" => {
-                let status: Status = serde_json::from_str(object()?.get()).unwrap_or_default();
+                let status: Status = serde_json::from_str(object()?).unwrap_or_default();
                 let failure = Failure::status(&status, status.code.unwrap_or(500));
                 let content = failure.reason == FaultReason::Server;
                 Err(Failure {
@@ -322,30 +332,94 @@ impl<'a> Event<'a> {
 }
 
 /// What tells objects apart, read from one that may be odd in every other respect.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[derive(Debug, Default)]
 pub(super) struct Identity {
     pub(super) namespace: Option<String>,
     pub(super) name: Option<String>,
     pub(super) resource_version: Option<String>,
     /// Not of the metadata but of the object.
-    #[serde(skip)]
     pub(super) kind: Option<String>,
 }
 
 impl Identity {
-    pub(super) fn of(object: &RawValue) -> Identity {
-        #[derive(Default, Deserialize)]
-        #[serde(default)]
-        struct Outer {
-            kind: Option<String>,
-            metadata: Identity,
+    /// Reads no further than it must: what API servers write begins with it, and managedFields and the whole
+    /// specification follow. Nothing where what was read makes no sense.
+    pub(super) fn of(object: &str) -> Identity {
+        let mut identity = Identity::default();
+        let mut from = serde_json::Deserializer::from_str(object);
+        let read = from.deserialize_map(Outer(&mut identity));
+        match read {
+            // what is left unread is an error to the deserializer
+            Err(_) if !identity.is_whole() => Identity::default(),
+            _ => identity,
         }
-        let outer: Outer = serde_json::from_str(object.get()).unwrap_or_default();
-        Identity {
-            kind: outer.kind,
-            ..outer.metadata
+    }
+
+    fn is_whole(&self) -> bool {
+        let parts = [
+            &self.namespace,
+            &self.name,
+            &self.resource_version,
+            &self.kind,
+        ];
+        parts.iter().all(|part| part.is_some())
+    }
+}
+
+/// Fills an identity from an object.
+struct Outer<'a>(&'a mut Identity);
+
+/// Fills it from the metadata of one.
+struct Inner<'a>(&'a mut Identity);
+
+impl<'de> Visitor<'de> for Outer<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while !self.0.is_whole()
+            && let Some(key) = map.next_key::<Cow<'de, str>>()?
+        {
+            match &*key {
+                "kind" => self.0.kind = map.next_value()?,
+                "metadata" => map.next_value_seed(Inner(self.0))?,
+                _ => map.next_value::<IgnoredAny>().map(drop)?,
+            }
         }
+        Ok(())
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Inner<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
+        from.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Inner<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("metadata")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while !self.0.is_whole()
+            && let Some(key) = map.next_key::<Cow<'de, str>>()?
+        {
+            match &*key {
+                "namespace" => self.0.namespace = map.next_value()?,
+                "name" => self.0.name = map.next_value()?,
+                "resourceVersion" => self.0.resource_version = map.next_value()?,
+                _ => map.next_value::<IgnoredAny>().map(drop)?,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -507,6 +581,53 @@ mod tests {
             "",
         ] {
             assert_eq!(parse(odd).unwrap_err().reason, FaultReason::Decode, "{odd}");
+        }
+    }
+
+    #[test]
+    fn an_identity_is_read_no_further_than_it_goes() {
+        let of = |text| {
+            let of = Identity::of(text);
+            [of.kind, of.namespace, of.name, of.resource_version].map(Option::unwrap_or_default)
+        };
+        let whole = ["Pod", "n", "a", "7"];
+        for text in [
+            r#"{"kind":"Pod","metadata":{"name":"a","namespace":"n","resourceVersion":"7","#,
+            r#"{"metadata":{"resourceVersion":"7","name":"a","labels":{"name":"b"},"namespace":"n"},"spec":[{}],"kind":"Pod","#,
+            r#"{"metadata":{"n\u0061me":"a","namespace":"n","resourceVersion":"7"},"kind":"Pod"}"#,
+        ] {
+            assert_eq!(of(text), whole, "{text}");
+        }
+        assert_eq!(
+            of(r#"{"kind":"ClusterRole","metadata":{"name":"a","namespace":null}}"#),
+            ["ClusterRole", "", "a", ""]
+        );
+        // of what makes no sense not a part
+        for text in [
+            r#"{"kind":"Pod","metadata":{"name":"a","namespace":7,"resourceVersion":"7"}}"#,
+            r#"{"kind":"Pod","metadata":{"name":"a"}"#,
+            r#"{"kind":"Pod","metadata":["a"]}"#,
+            "7",
+        ] {
+            assert_eq!(of(text), [""; 4], "{text}");
+        }
+    }
+
+    #[test]
+    fn what_api_servers_write_is_told_by_its_beginning() {
+        let of = Event::applied;
+        assert_eq!(
+            of(r#"{"type":"ADDED","object":{"a":{}}}"#),
+            Some(r#"{"a":{}}"#)
+        );
+        assert_eq!(of("{\"type\":\"MODIFIED\",\"object\":{}}\r"), Some("{}"));
+        for other in [
+            r#"{"type":"DELETED","object":{}}"#,
+            r#"{"type":"ADDED", "object":{}}"#,
+            r#"{"object":{},"type":"ADDED"}"#,
+            r#"{"type":"ADDED","object":{"#,
+        ] {
+            assert_eq!(of(other), None, "{other}");
         }
     }
 
