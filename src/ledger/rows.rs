@@ -220,6 +220,42 @@ impl ToKey {
             to => to,
         }
     }
+
+    /// The same set of another namespace; `None` when it is not one of `from`.
+    pub(crate) fn moved(self, from: Sym, to: Sym) -> Option<ToKey> {
+        let place = |scope: Sym| (scope == from).then_some(to);
+        Some(match self {
+            ToKey::Accounts(s) => ToKey::Accounts(place(s)?),
+            ToKey::Account(s, n) => ToKey::Account(place(s)?, n),
+            ToKey::Identities(s) => ToKey::Identities(place(s)?),
+            ToKey::Identity(s, n) => ToKey::Identity(place(s)?, n),
+            ToKey::PodTokens(s) => ToKey::PodTokens(place(s)?),
+            ToKey::PodTokensOf(s, n) => ToKey::PodTokensOf(place(s)?, n),
+            ToKey::NodeTokens(s, n) => ToKey::NodeTokens(place(s)?, n),
+            ToKey::OwnNodeTokens(s) => ToKey::OwnNodeTokens(place(s)?),
+            ToKey::SecretOwners(s) => ToKey::SecretOwners(place(s)?),
+            ToKey::SecretOwnersOf(s, n) => ToKey::SecretOwnersOf(place(s)?, n),
+            ToKey::Reaim(s) => ToKey::Reaim(place(s)?),
+            ToKey::ReaimOf(s, n) => ToKey::ReaimOf(place(s)?, n),
+            ToKey::User(_) | ToKey::Group(_) => return None,
+        })
+    }
+}
+
+impl EdgeRow {
+    /// The same edge of another namespace; `None` when it is not of `from` alone.
+    pub(crate) fn moved(&self, from: Sym, to: Sym) -> Option<EdgeRow> {
+        let gate = match self.gate {
+            Some(gate) => Some(gate.moved(from, to)?),
+            None => None,
+        };
+        (self.scope == from).then_some(EdgeRow {
+            scope: to,
+            to: self.to.moved(from, to)?,
+            gate,
+            ..*self
+        })
+    }
 }
 
 /// A subject.

@@ -560,8 +560,7 @@ impl<'a> PlainRules<'a> {
         let (true, Scope::Namespace(ns)) = (!alone, &view.scope) else {
             return plain_hits(catalogue, self.version, view, cluster, self.explain, out);
         };
-        let named = |rule: &Rule| rule.only_namespaces.iter().any(|n| **n == **ns);
-        if catalogue.rules.iter().any(named) {
+        if catalogue.singles_out(ns) {
             return plain_hits(catalogue, self.version, view, cluster, self.explain, out);
         }
         let key = (Arc::as_ptr(&view.plain), catalogue.privileged(ns));

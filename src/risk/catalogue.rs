@@ -324,6 +324,12 @@ impl Catalogue {
     pub fn privileged(&self, namespace: &str) -> bool {
         self.privileged_namespaces.contains(namespace)
     }
+
+    /// Some rule holds in single namespaces, and this is one of them.
+    pub(super) fn singles_out(&self, namespace: &str) -> bool {
+        let mut rules = self.rules.iter();
+        rules.any(|rule| rule.only_namespaces.iter().any(|n| n == namespace))
+    }
 }
 
 fn begun_by(vocabulary: &Vocabulary, rules: &[Rule]) -> Vec<Bits> {

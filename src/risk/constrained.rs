@@ -24,6 +24,8 @@ struct Run<'a> {
     through: RefCell<HashMap<(*const [Reach; 4], Mode), Through>>,
     /// What was found by the view and what it holds through a mode: `*` among verbs is every mode at once.
     worths: RefCell<HashMap<(*const View, *const Reach), Option<Worth>>>,
+    /// See [`Run::alike`].
+    priorities: RefCell<HashMap<(*const Reach, bool), Option<Priority>>>,
 }
 
 /// Some identity may be taken at this scope.
@@ -59,6 +61,7 @@ pub(super) fn hits(
         plain: RefCell::new(PlainRules::new(catalogue, version, false)),
         through: RefCell::default(),
         worths: RefCell::default(),
+        priorities: RefCell::default(),
     };
     run.user_info(views, hits, edges);
     run.accounts(views, hits, edges);
@@ -133,8 +136,32 @@ impl Run<'_> {
         let through = self.through(view, mode)?;
         let of = (std::ptr::from_ref(view), Arc::as_ptr(&through.plain));
         let mut known = self.worths.borrow_mut();
-        let worth = known.entry(of).or_insert_with(|| self.worth_of(&through));
+        let worth = known
+            .entry(of)
+            .or_insert_with(|| match self.alike(&through) {
+                Some(alike) => {
+                    let mut known = self.priorities.borrow_mut();
+                    let anew = || self.worth_of(&through).map(|(priority, _)| priority);
+                    let priority = *known.entry(alike).or_insert_with(anew);
+                    Some((priority?, Rc::default()))
+                }
+                None => self.worth_of(&through),
+            });
         worth.clone()
+    }
+
+    /// What is held, and whether in a privileged namespace: where edges are not asked for it is worth the same
+    /// wherever that is alike.
+    fn alike(&self, through: &View) -> Option<(*const Reach, bool)> {
+        let Scope::Namespace(ns) = &through.scope else {
+            return None;
+        };
+        let differs = self.edges
+            || **ns == *special::KUBE_SYSTEM
+            || self.catalogue.singles_out(ns)
+            || special::asks_of_roles(self.catalogue, through);
+        let alike = (Arc::as_ptr(&through.plain), self.catalogue.privileged(ns));
+        (!differs).then_some(alike)
     }
 
     fn worth_of(&self, through: &View) -> Option<Worth> {

@@ -26,3 +26,4 @@ pub use rules::{
     Rules, Source, groups, is_id, namespace_fault, namespaces, no_request_has, priority,
     rule_words,
 };
+pub use special::{about_bindings, depends_on_place, may_rewrite_roles};

@@ -1,6 +1,8 @@
 //! Rules whose condition no list of atoms can say (catalogue B.3, B.4), and the edges of all rules (C.3).
 
-use super::assess::{Context, Edge, Held, Hit, Outcome, Scope, To, View, alternative, level};
+use super::assess::{
+    Context, Edge, Held, Hit, Outcome, Reaches, Scope, To, View, alternative, level,
+};
 use super::catalogue::{Catalogue, RuleId, Special};
 use super::priority::Priority;
 use crate::object::Subject;
@@ -324,6 +326,16 @@ fn escalate(out: &mut Out<'_>, held: &[Held<'_>], context: &dyn Context) {
     }
 }
 
+/// Its default Roles read its Secrets.
+pub(super) const KUBE_SYSTEM: &str = "kube-system";
+
+/// The rules that look at one scope may ask what roles are there.
+pub(super) fn asks_of_roles(catalogue: &Catalogue, view: &View) -> bool {
+    let p = &catalogue.perms;
+    let writes = [p.create_rb, p.update_rb, p.patch_rb];
+    writes.iter().any(|perm| view.names(*perm).any())
+}
+
 /// `rbac-bind`: `bind` on a role and a write on the bindings that can refer to it.
 fn bind(out: &mut Out<'_>, context: &dyn Context) {
     let p = &out.catalogue.perms;
@@ -370,7 +382,7 @@ fn bind(out: &mut Out<'_>, context: &dyn Context) {
         match &view.scope {
             // the default Roles of kube-system read its Secrets, whether they can be seen or not
             Scope::Cluster if bind_r.all => best = best.max(out.level(Special::Bind)),
-            Scope::Namespace(ns) if bind_r.all && &**ns == "kube-system" => {
+            Scope::Namespace(ns) if bind_r.all && &**ns == KUBE_SYSTEM => {
                 best = best.max(out.level(Special::Bind));
             }
             Scope::Namespace(ns) if bind_r.all => {
@@ -626,15 +638,9 @@ pub(super) fn across_scopes(
     }
 }
 
-/// The rules about what a binding to everyone, or to a default account, names (catalogue B.4).
-pub(super) fn everyone(
-    catalogue: &Catalogue,
-    subject: &Subject,
-    held: &[Held<'_>],
-    context: &dyn Context,
-    hits: &mut Vec<Hit>,
-) {
-    let special = match subject {
+/// The rule about what a binding to the subject names.
+fn of_everyone(subject: &Subject) -> Option<Special> {
+    Some(match subject {
         Subject::User { name } if name == "system:anonymous" => Special::Anonymous,
         Subject::Group { name } if name == "system:unauthenticated" => Special::Anonymous,
         Subject::Group { name } if name == "system:authenticated" => Special::Authenticated,
@@ -644,7 +650,44 @@ pub(super) fn everyone(
             Special::AllServiceAccounts
         }
         Subject::ServiceAccount { name, .. } if name == "default" => Special::DefaultServiceAccount,
-        _ => return,
+        _ => return None,
+    })
+}
+
+/// Some finding of the subject is about a binding itself, whatever its role grants.
+pub fn about_bindings(subject: &Subject) -> bool {
+    let masters = matches!(subject, Subject::Group { name } if name == MASTERS);
+    masters || of_everyone(subject).is_some()
+}
+
+/// The same rules may give something else in this namespace than in most.
+pub fn depends_on_place(catalogue: &Catalogue, reaches: &Reaches, namespace: &str) -> bool {
+    let vocabulary = &catalogue.vocabulary;
+    let on = reaches.on.iter().flat_map(|on| on.iter());
+    namespace == KUBE_SYSTEM
+        || catalogue.privileged(namespace)
+        || catalogue.singles_out(namespace)
+        || std::iter::once(&reaches.plain)
+            .chain(on)
+            .any(|reach| vocabulary.depends_on_namespace(reach))
+}
+
+/// What the rules come to may depend on which roles their holder is bound to.
+pub fn may_rewrite_roles(catalogue: &Catalogue, reaches: &Reaches) -> bool {
+    let perms = [catalogue.perms.escalate_cr, catalogue.perms.escalate_r];
+    perms.iter().any(|perm| reaches.plain.names(*perm).any())
+}
+
+/// The rules about what a binding to everyone, or to a default account, names (catalogue B.4).
+pub(super) fn everyone(
+    catalogue: &Catalogue,
+    subject: &Subject,
+    held: &[Held<'_>],
+    context: &dyn Context,
+    hits: &mut Vec<Hit>,
+) {
+    let Some(special) = of_everyone(subject) else {
+        return;
     };
     let Some(rule) = catalogue.special(special) else {
         return;

@@ -7,6 +7,7 @@
 //! nobody else loses by it.
 
 use super::super::Ledger;
+use super::super::names::Sym;
 use super::super::rows::SubjectKey;
 use super::super::table::RowId;
 use super::proof::{Entry, Less, MANY};
@@ -73,6 +74,8 @@ struct Search<'a> {
     spent: Vec<Entry>,
     /// Entries of its own that are enough, where they are [`MANY`].
     enough: Option<BTreeSet<Entry>>,
+    /// See [`Less::joined`]; where they are [`MANY`].
+    joined: Option<HashSet<Sym>>,
     /// Sets that were tried without success.
     tried: HashSet<BTreeSet<Entry>>,
     /// Entries that some proof takes.
@@ -100,9 +103,14 @@ impl Search<'_> {
             found
         });
         let whole = || {
+            let Some(joined) = &self.joined else {
+                return less.proof(id);
+            };
             let enough = self.enough.as_ref();
-            let none = enough.is_some_and(|enough| less.surely_none(id, self.key, enough));
-            if none { None } else { less.proof(id) }
+            if enough.is_some_and(|enough| less.surely_none(id, self.key, enough, joined)) {
+                return None;
+            }
+            less.proof_by_several(id, self.key, joined)
         };
         let proof = by_one.or_else(whole)?;
         self.candidates.extend(proof.iter().copied());
@@ -221,10 +229,18 @@ impl Ledger {
             ..=MANY => Vec::new(),
             _ => own.iter().filter_map(proof_by).collect(),
         };
+        // these are gone in every set that is tried
+        let mut left = own.clone();
+        left.retain(|e| !forced.contains(e));
+        let joined = match own.len() {
+            ..=MANY => None,
+            _ => less.joined(row.key, &left),
+        };
         let mut search = Search {
             id,
             key: row.key,
             enough: None,
+            joined,
             own: own.into_iter().collect(),
             alone,
             spent: Vec::new(),

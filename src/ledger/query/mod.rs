@@ -24,10 +24,11 @@ pub use pods::{PodView, SecretView, TokenSource, TokenView};
 pub use roles::{BindingView, RoleView};
 pub use subjects::{FindingView, Grant, PathStep, SubjectView, Views};
 
+use super::names::Sym;
 use super::rows::{SubjectKey, ToKey};
 use super::table::{Map, RowId};
 use crate::risk::Priority;
-use proof::{Entry, Part, Power};
+use proof::{Entry, Part, Power, Sort};
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -43,6 +44,8 @@ struct Asked {
     entries: RefCell<Map<SubjectKey, Vec<Entry>>>,
     /// What a subject has by one entry, where it has many.
     powers: RefCell<Map<(SubjectKey, Entry), Power<'static>>>,
+    /// The same by the sort of an entry, with the namespace that it lies in.
+    by_sort: RefCell<Map<Sort, (Sym, Power<'static>)>>,
     /// The entries that a subject's part takes for a priority, with all of its entries there.
     needed: RefCell<Map<(RowId, Part, Priority), Vec<Entry>>>,
 }

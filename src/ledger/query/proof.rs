@@ -12,7 +12,9 @@ use super::super::table::{Map, RowId};
 use super::{Asked, Strongest};
 use crate::object::PolicyRule;
 use crate::rbac::{MASTERS, Members, implicit_groups, members_of};
-use crate::risk::{Assessment, Priority, Reaches, joined};
+use crate::risk::{
+    Assessment, Priority, Reaches, about_bindings, depends_on_place, joined, may_rewrite_roles,
+};
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::ops::Deref;
@@ -59,6 +61,16 @@ impl Deref for Edges<'_> {
     }
 }
 
+/// Entries that give a subject the same wherever they lie.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Sort {
+    of: SubjectKey,
+    direct: bool,
+    reaches: *const Reaches,
+    /// Which role it is, where that matters: to whoever may rewrite roles.
+    role: Option<RowId>,
+}
+
 /// Entries that are gone.
 #[derive(Debug, Default)]
 struct Gone {
@@ -89,6 +101,15 @@ impl Gone {
 /// leave the same to most of whom they take something from.
 type Judged = Map<SubjectKey, Map<Vec<Entry>, Power<'static>>>;
 
+/// The entries of a subject that count.
+#[derive(Clone)]
+struct Only {
+    id: RowId,
+    entries: Vec<Entry>,
+    /// What takes some of them is said to take them all.
+    all: bool,
+}
+
 /// The ledger less some entries of bindings, as far as one priority goes.
 pub(super) struct Less<'a> {
     pub(super) ledger: &'a Ledger,
@@ -98,7 +119,7 @@ pub(super) struct Less<'a> {
     gone: Rc<Gone>,
     judged: Rc<RefCell<Judged>>,
     /// Of this subject nothing but these entries counts; whoever else they name keeps what it has.
-    only: Option<(RowId, Vec<Entry>)>,
+    only: Option<Only>,
 }
 
 impl<'a> Less<'a> {
@@ -127,22 +148,110 @@ impl<'a> Less<'a> {
     /// Does the subject hold the priority by this entry of it and nothing else? Then a proof, which takes
     /// one small judgement, where one of a thousand entries takes a large one.
     pub(super) fn proof_by(&self, id: RowId, entry: Entry) -> Option<Vec<Entry>> {
-        self.only(id, vec![entry]).proof(id)
+        self.only(id, vec![entry], true).proof(id)
     }
 
-    fn only(&self, id: RowId, entries: Vec<Entry>) -> Less<'a> {
+    fn only(&self, id: RowId, entries: Vec<Entry>, all: bool) -> Less<'a> {
         Less {
             gone: self.gone.clone(),
             judged: self.judged.clone(),
-            only: Some((id, entries)),
+            only: Some(Only { id, entries, all }),
             ..*self
         }
     }
 
+    /// The namespaces that hang together with others in what these entries give the subject; `None` when all may.
+    /// Fewer entries join no more.
+    pub(super) fn joined(&self, key: SubjectKey, entries: &[Entry]) -> Option<HashSet<Sym>> {
+        let ledger = self.ledger;
+        let subject = ledger.subject(key);
+        let held = ledger.held(&subject, &holdings(key, entries));
+        let joined = joined(ledger.catalogue(), &subject, &held)?;
+        Some(
+            joined
+                .iter()
+                .filter_map(|ns| ledger.names.get(ns))
+                .collect(),
+        )
+    }
+
+    /// A proof, where there is none by any entry of its own alone. All but these `joined` namespaces lie apart, and
+    /// mostly the same few roles are bound in hundreds of them: what these are together is judged in one namespace
+    /// of each kind, and where it is no more than by each alone, the others of the kind need not be judged.
+    pub(super) fn proof_by_several(
+        &self,
+        id: RowId,
+        key: SubjectKey,
+        joined: &HashSet<Sym>,
+    ) -> Option<Vec<Entry>> {
+        let ledger = self.ledger;
+        let mut left = self.asked.entries(ledger, key);
+        left.retain(|e| !self.gone.entries.contains(e));
+        let home = |entry: &Entry| ledger.bindings.key(entry.0).0;
+        // what holds everywhere, and whatever cannot be told by its kind, is judged in any case
+        let mut places = joined.clone();
+        let mut kinds: Map<Sym, BTreeSet<*const Reaches>> = Map::default();
+        let mut homes: Vec<Sym> = Vec::new();
+        for entry in left.iter().filter(|e| ledger.grants_anything(e.0)) {
+            let home = home(entry);
+            match ledger.sort(key, *entry) {
+                Some(sort) if sort.role.is_none() => {
+                    let kind = kinds.entry(home).or_insert_with(|| {
+                        homes.push(home);
+                        BTreeSet::new()
+                    });
+                    kind.insert(sort.reaches);
+                }
+                // a role beside may be what it rewrites
+                _ => drop(places.insert(home)),
+            }
+        }
+        let some_everywhere = places.contains(&Sym::EMPTY);
+        let mut of_kind: Map<&BTreeSet<*const Reaches>, Vec<Sym>> = Map::default();
+        for home in homes.iter().filter(|home| !places.contains(*home)) {
+            if let Some(kind) = kinds
+                .get(home)
+                .filter(|kind| some_everywhere || kind.len() > 1)
+            {
+                of_kind.entry(kind).or_default().push(*home);
+            }
+        }
+        let one_of_each: HashSet<Sym> = of_kind.values().map(|homes| homes[0]).collect();
+        let mut some = left.clone();
+        some.retain(|e| places.contains(&home(e)) || one_of_each.contains(&home(e)));
+        let together = self.power_of(key, &some);
+        if together.own >= self.priority {
+            return self.only(id, some, false).proof(id);
+        }
+        let mut alone: HashSet<EdgeRow> = HashSet::new();
+        for entry in &some {
+            alone.extend(self.power_by(key, *entry).edges.iter());
+        }
+        // what leads everywhere shows again in each namespace with other grants
+        let everywhere = |edge: &EdgeRow| edge.moved(edge.scope, Sym::STAR);
+        let known = |edge: &EdgeRow| {
+            alone.contains(edge) || everywhere(edge).is_some_and(|edge| alone.contains(&edge))
+        };
+        let new = self.strong(&together.edges).filter(|edge| !known(edge));
+        let new: HashSet<Sym> = new.map(|edge| edge.scope).collect();
+        let news = of_kind
+            .into_values()
+            .filter(|homes| new.contains(&homes[0]));
+        places.extend(news.flatten());
+        left.retain(|entry| places.contains(&home(entry)));
+        self.only(id, left, false).proof(id)
+    }
+
     /// Surely there is no proof, as there is none either when `enough` of its own is gone and nothing else, and
-    /// what is left of that lies apart: in namespaces that hang together with no others. Then whatever is new is
-    /// there, and a few of a thousand entries tell. `false` where this says nothing.
-    pub(super) fn surely_none(&self, id: RowId, key: SubjectKey, enough: &BTreeSet<Entry>) -> bool {
+    /// what is left of that lies apart: in namespaces that hang together with no others, but for these `joined`
+    /// ones. Then whatever is new is there, and a few of a thousand entries tell. `false` where this says nothing.
+    pub(super) fn surely_none(
+        &self,
+        id: RowId,
+        key: SubjectKey,
+        enough: &BTreeSet<Entry>,
+        joined: &HashSet<Sym>,
+    ) -> bool {
         let ledger = self.ledger;
         let home = |(binding, _): &Entry| ledger.bindings.key(*binding).0;
         let back: Vec<&Entry> = enough.difference(&self.gone.entries).collect();
@@ -157,16 +266,11 @@ impl<'a> Less<'a> {
         }
         let mut left = self.asked.entries(ledger, key);
         left.retain(|e| !self.gone.entries.contains(e));
-        let subject = ledger.subject(key);
-        let held = ledger.held(&subject, &holdings(key, &left));
-        let Some(together) = joined(ledger.catalogue(), &subject, &held) else {
-            return false;
-        };
         let mut places: HashSet<Sym> = back.iter().map(|entry| home(entry)).collect();
-        places.extend(together.iter().filter_map(|ns| ledger.names.get(ns)));
+        places.extend(joined);
         places.insert(Sym::EMPTY);
         left.retain(|entry| places.contains(&home(entry)));
-        !self.only(id, left).holds(id)
+        !self.only(id, left, true).holds(id)
     }
 
     /// Does the subject hold the priority?
@@ -372,9 +476,9 @@ impl<'a> Less<'a> {
 
     fn power(&self, id: RowId, key: SubjectKey) -> Power<'a> {
         match &self.only {
-            Some((only, entries)) if *only == id => match entries[..] {
+            Some(only) if only.id == id => match only.entries[..] {
                 [entry] => return self.power_by(key, entry),
-                _ => return self.power_of(key, entries),
+                _ => return self.power_of(key, &only.entries),
             },
             _ => {}
         }
@@ -395,9 +499,30 @@ impl<'a> Less<'a> {
         if let Some(known) = self.asked.powers.borrow().get(&(key, entry)) {
             return known.clone();
         }
-        let power = self.power_of(key, &[entry]);
+        let power = self.power_by_anew(key, entry);
         let mut powers = self.asked.powers.borrow_mut();
         powers.insert((key, entry), power.clone());
+        power
+    }
+
+    /// What it has by another entry of the sort is the same, but for where.
+    fn power_by_anew(&self, key: SubjectKey, entry: Entry) -> Power<'static> {
+        let Some(sort) = self.ledger.sort(key, entry) else {
+            return self.power_of(key, &[entry]);
+        };
+        let (home, _) = self.ledger.bindings.key(entry.0);
+        if let Some((from, power)) = self.asked.by_sort.borrow().get(&sort) {
+            let edges = power.edges.iter().map(|edge| edge.moved(*from, home));
+            if let Some(edges) = edges.collect::<Option<Rc<[EdgeRow]>>>() {
+                return Power {
+                    own: power.own,
+                    edges: Edges::Judged(edges),
+                };
+            }
+        }
+        let power = self.power_of(key, &[entry]);
+        let mut known = self.asked.by_sort.borrow_mut();
+        known.insert(sort, (home, power.clone()));
         power
     }
 
@@ -473,8 +598,11 @@ impl<'a> Less<'a> {
         let Some(key) = self.ledger.subjects.get(id).map(|r| r.key) else {
             return Vec::new();
         };
-        if let Some((_, only)) = self.only.as_ref().filter(|(only, _)| *only == id) {
-            return only.clone();
+        if let Some(only) = self.only.as_ref().filter(|only| only.id == id) {
+            return match only.all {
+                true => only.entries.clone(),
+                false => self.needed_of(key, part, only.entries.clone()),
+            };
         }
         // of whoever nothing is gone this is asked for every set that is tried
         let whole = !self.touches(key);
@@ -482,7 +610,9 @@ impl<'a> Less<'a> {
         if whole && let Some(known) = self.asked.needed.borrow().get(&asked) {
             return known.clone();
         }
-        let needed = self.needed_anew(key, part);
+        let mut entries = self.asked.entries(self.ledger, key);
+        entries.retain(|e| !self.gone.entries.contains(e));
+        let needed = self.needed_of(key, part, entries);
         if whole {
             let mut known = self.asked.needed.borrow_mut();
             known.insert(asked, needed.clone());
@@ -490,24 +620,34 @@ impl<'a> Less<'a> {
         needed
     }
 
-    fn needed_anew(&self, key: SubjectKey, part: Part) -> Vec<Entry> {
-        let mut entries = self.asked.entries(self.ledger, key);
-        entries.retain(|e| !self.gone.entries.contains(e));
+    /// Of these entries those that a part takes.
+    fn needed_of(&self, key: SubjectKey, part: Part, mut entries: Vec<Entry>) -> Vec<Entry> {
         let granting: Vec<Entry> = entries
             .iter()
             .filter(|(b, _)| self.ledger.grants_anything(*b))
             .copied()
             .collect();
+        let lies_here = |(binding, _): &Entry, scope: Sym| {
+            let home = self.ledger.bindings.key(*binding).0;
+            home == Sym::EMPTY || home == scope
+        };
+        // one that is enough is what nearly always comes of it, and takes no judgement of them all
+        let many = granting.len() > MANY;
+        let alone = |e: &&Entry| self.has(&self.power_alone(key, **e, many), key, part);
+        let mut first = granting.iter().filter(|e| match part {
+            Part::Own => true,
+            Part::Edge(edge, _) => lies_here(e, edge.scope),
+        });
+        if let Some(one) = first.find(alone) {
+            return vec![*one];
+        }
         if granting.len() < entries.len() && self.gives(key, &granting, part) {
             entries = granting;
         }
         // an edge nearly always rests on what holds where it holds: of a thousand bindings, a few
         if let Part::Edge(edge, _) = part {
-            let here = |(binding, _): &&Entry| {
-                let home = self.ledger.bindings.key(*binding).0;
-                home == Sym::EMPTY || home == edge.scope
-            };
-            let here: Vec<Entry> = entries.iter().filter(here).copied().collect();
+            let here = entries.iter().filter(|e| lies_here(e, edge.scope));
+            let here: Vec<Entry> = here.copied().collect();
             if here.len() < entries.len() && self.gives(key, &here, part) {
                 entries = here;
             }
@@ -669,6 +809,26 @@ impl Ledger {
         bindings.map(move |binding| (*binding, key))
     }
 
+    /// Of which sort an entry is by itself; `None` where what it gives may depend on where it lies.
+    fn sort(&self, of: SubjectKey, (binding, named): Entry) -> Option<Sort> {
+        let (namespace, _) = self.bindings.key(binding);
+        let role = self.role_of(binding)?;
+        let row = self.roles.get(role)?;
+        let reaches = &*row.reaches;
+        let catalogue = self.catalogue();
+        let place = self.names.text(namespace);
+        let placed = namespace == Sym::EMPTY
+            || row.depends
+            || depends_on_place(catalogue, reaches, place)
+            || about_bindings(&self.subject(of));
+        (!placed).then(|| Sort {
+            of,
+            direct: named == of,
+            reaches,
+            role: may_rewrite_roles(catalogue, reaches).then_some(role),
+        })
+    }
+
     fn grants_anything(&self, binding: RowId) -> bool {
         let role = self.role_of(binding).and_then(|r| self.roles.get(r));
         role.is_some_and(|r| !r.reaches.is_empty())
@@ -691,12 +851,115 @@ impl Ledger {
         let direct = self.entries_naming(row.key).collect();
         let asked = Asked::default();
         let holds_by = |entries: Vec<Entry>| {
-            let less = Less {
-                only: Some((id, entries)),
-                ..Less::nothing(self, &asked, row.effective)
-            };
-            less.holds(id)
+            let less = Less::nothing(self, &asked, row.effective);
+            less.only(id, entries, true).holds(id)
         };
         holds_by(groups) && !holds_by(direct)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::stage::{NOW, Stage};
+    use super::*;
+
+    const RBAC: &str = "rbac.authorization.k8s.io";
+
+    /// Halves that only together are something, in one namespace, and what depends on where it is.
+    const ROLES: [(&str, &str); 13] = [
+        ("harmless", "get | core | configmaps"),
+        ("reads", "get | core | secrets"),
+        ("reads-one", "get | core | secrets | one"),
+        ("mints", "create | core | serviceaccounts/token"),
+        ("binds", "bind | RBAC | clusterroles"),
+        ("writes", "create | RBAC | rolebindings"),
+        ("binds-roles", "bind | RBAC | roles"),
+        ("escalates", "escalate | RBAC | roles"),
+        ("rewrites", "update | RBAC | roles | local"),
+        ("labels", "patch | core | namespaces"),
+        ("labels-one", "patch | core | namespaces | n-07"),
+        ("all-of-apps", "* | apps | *"),
+        ("rewrites-one", "escalate,update | RBAC | roles | local"),
+    ];
+
+    /// A group in 45 namespaces, by a few roles in each.
+    fn stage(next: &mut impl FnMut(usize) -> usize) -> Stage {
+        let mut s = Stage::new();
+        s.role("admin", &["* | * | *"], &[1]);
+        s.bind("root", "admin", &["sa:n-03/strong", "sa:n-20/strong"], &[1]);
+        for (name, rule) in ROLES {
+            s.role(name, &[&rule.replace("RBAC", RBAC)], &[1]);
+        }
+        for n in 0..45 {
+            let place = match n {
+                0 => "kube-system".to_owned(),
+                n => format!("n-{n:02}"),
+            };
+            for account in ["strong", "weak"] {
+                s.account(&format!("{place}/{account}"), NOW);
+            }
+            s.role(&format!("{place}/local"), &["get | core | pods"], &[1]);
+            for b in 0..1 + next(3) {
+                let role = match next(ROLES.len() + 1) {
+                    13 => "./local",
+                    at => ROLES[at].0,
+                };
+                s.bind(&format!("{place}/b{b}"), role, &["group:g"], &[1]);
+            }
+        }
+        if next(2) == 0 {
+            let role = ROLES[next(ROLES.len())].0;
+            s.bind("everywhere", role, &["group:g"], &[1]);
+        }
+        s.settle();
+        s
+    }
+
+    #[test]
+    fn what_is_judged_in_one_namespace_of_each_kind_is_what_is_judged_in_all() {
+        let (mut proofs, mut none) = (0, 0);
+        for seed in 1..=40_u64 {
+            let mut state = seed;
+            let mut next = move |below: usize| {
+                state = state
+                    .wrapping_mul(6364136223846793005)
+                    .wrapping_add(seed | 1);
+                (state >> 33) as usize % below
+            };
+            let ledger = stage(&mut next).ledger;
+            let group = ledger.names.get("g").expect("a known name");
+            let key = SubjectKey::Group(group);
+            let id = ledger.subjects.find(key).expect("a known subject");
+            let asked = Asked::default();
+            let entries = asked.entries(&ledger, key);
+            assert!(entries.len() > MANY);
+            for priority in Priority::RISKY {
+                let less = Less::nothing(&ledger, &asked, priority);
+                for entry in &entries {
+                    let anew = less.power_anew(key, &[*entry]);
+                    let power = less.power_by(key, *entry);
+                    assert_eq!((anew.own, &*anew.edges), (power.own, &*power.edges));
+                }
+                let mut gone: BTreeSet<Entry> = entries.iter().copied().collect();
+                gone.retain(|e| less.proof_by(id, *e).is_some() || next(9) == 0);
+                let left: Vec<Entry> = entries
+                    .iter()
+                    .filter(|e| !gone.contains(e))
+                    .copied()
+                    .collect();
+                let less = less.with(gone);
+                let Some(joined) = less.joined(key, &left) else {
+                    continue;
+                };
+                let proof = less.proof(id);
+                let found = less.proof_by_several(id, key, &joined);
+                assert_eq!(found, proof, "{priority:?} {seed}");
+                match proof {
+                    Some(_) => proofs += 1,
+                    None => none += 1,
+                }
+            }
+        }
+        assert!(proofs > 20 && none > 20, "{proofs} {none}");
     }
 }
