@@ -925,7 +925,23 @@ impl Ledger {
         self.dirty.subjects.remove(&id);
         self.dirty.inhabitants.insert(namespace_of(key));
         self.worth_moved(key);
+        self.token_gone(key);
         self.remove_subject(id);
+    }
+
+    /// What was taken for its token, by the name of a Secret that nobody lists, is nobody's.
+    fn token_gone(&mut self, key: SubjectKey) {
+        let SubjectKey::Account(namespace, name) = key else {
+            return;
+        };
+        let name = self.names.text(name);
+        let guessed = |secret: &SecretRow| {
+            secret_may_be_token_of(self.names.text(secret.name)).is_some_and(|of| *of == *name)
+        };
+        let mut shapes = self.replicas.get(&namespace).into_iter().flatten();
+        if shapes.any(|(shape, _)| shape.secrets.iter().any(guessed)) {
+            self.dirty.tokens.insert(namespace);
+        }
     }
 
     /// Tokens of the subject, if it is an account, may be worth something else.

@@ -213,7 +213,7 @@ mod tests {
     use super::super::rows::SubjectKey;
     use super::super::stage::{NOW, Stage};
     use super::{Ledger, SelfCheck};
-    use crate::object::Resource;
+    use crate::object::{Meta, Object, Phase, Pod, Resource, SecretSource, SecretUse};
     use crate::risk::Priority;
     use std::sync::Arc;
 
@@ -357,5 +357,44 @@ mod tests {
             s.settle();
             assert_eq!(s.ledger.selfcheck(), 0);
         }
+    }
+
+    /// A Secret that nobody lists may be the token of an account by its name, as long as there is such an account;
+    /// when that goes with the last binding that names it, the worst token on the node may be another.
+    #[test]
+    fn a_token_by_its_name_goes_with_its_account() {
+        let mut s = Stage::new();
+        s.role("reads", &["get,list | core | secrets"], &[NOW]);
+        s.put(Object::Pod(Box::new(Pod {
+            meta: Meta {
+                namespace: "a".into(),
+                name: "p".into(),
+                ..Default::default()
+            },
+            service_account: "default".into(),
+            node: "n".into(),
+            phase: Phase::Running,
+            secrets: vec![SecretUse {
+                name: "x-token-x2z9k".into(),
+                source: SecretSource::Volume,
+                containers: vec!["c".into()],
+            }],
+            escape: 1,
+            ..Default::default()
+        })));
+        let worst = |s: &Stage| {
+            let judged = s.ledger.snapshot().judged;
+            judged.namespaces.get("a").expect("a").node_escape_pods
+        };
+        s.settle();
+        let nobodys = worst(&s);
+        s.bind("x", "reads", &["sa:a/x"], &[NOW]);
+        s.settle();
+        assert_ne!(worst(&s), nobodys);
+        assert_eq!(s.ledger.selfcheck(), 0);
+        s.delete(Resource::ClusterRoleBindings, "x");
+        s.settle();
+        assert_eq!(worst(&s), nobodys);
+        assert_eq!(s.ledger.selfcheck(), 0);
     }
 }
