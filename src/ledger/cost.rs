@@ -244,3 +244,39 @@ fn roles_that_bind_the_next_are_each_worked_out_a_few_times() {
         );
     }
 }
+
+/// Whoever may bind any Role of a namespace is judged anew when the strongest of them, or whom they lead to, is
+/// another; whoever may bind one of them by its name, when any moves.
+#[test]
+fn whoever_may_bind_roles_is_judged_when_they_are_something_else_to_it() {
+    let rbac = "rbac.authorization.k8s.io";
+    let mut s = teams(3);
+    let write = format!("create | {rbac} | rolebindings");
+    let any = format!("bind | {rbac} | roles");
+    let weak = format!("bind | {rbac} | roles | weak");
+    s.role("binds", &[&any, &write], &[NOW - 9]);
+    s.role("binds-weak", &[&weak, &write], &[NOW - 9]);
+    s.bind("team-0001/any", "binds", &["user:any"], &[NOW - 9]);
+    s.bind("team-0001/weak", "binds-weak", &["user:weak"], &[NOW - 9]);
+    s.role("team-0001/weak", &["get | core | pods/log"], &[NOW - 9]);
+    s.settle();
+    let before = ["user:any", "user:weak"].map(|who| s.priority(who));
+    assert!(before[0] > before[1], "{before:?}");
+
+    let steps: [(&str, &str, u64, [Priority; 2]); 5] = [
+        ("weak", "get | core | nodes/log", 1, before),
+        ("weak", "get,list | core | secrets", 1, [before[0]; 2]),
+        ("weak", "* | * | *", 2, [Priority::High; 2]),
+        // an account is bound to it
+        ("secrets", "get | core | configmaps", 2, [Priority::High; 2]),
+        ("weak", "get | core | configmaps", 2, [Priority::Low; 2]),
+    ];
+    for (role, rule, judged, now) in steps {
+        let before = s.ledger.judged_subjects;
+        s.role(&format!("team-0001/{role}"), &[rule], &[NOW - 9]);
+        s.settle();
+        assert_eq!(s.ledger.judged_subjects - before, judged, "{role}: {rule}");
+        let found = ["user:any", "user:weak"].map(|who| s.priority(who));
+        assert_eq!(found, now, "{role}: {rule}");
+    }
+}

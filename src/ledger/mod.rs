@@ -19,6 +19,7 @@ mod blocks;
 mod change;
 #[cfg(test)]
 mod cost;
+mod dependents;
 mod details;
 mod grants;
 mod graph;
@@ -61,6 +62,7 @@ use crate::object::{Binding, Object, Origin, Pod, Resource, Role, ServiceAccount
 use crate::rbac::{MASTERS, OLDEST, PackedRules, ServerVersion, shipped_roles};
 use crate::risk::{Catalogue, Priority, To, audience_accepted, secret_may_be_token_of};
 use alike::AllAlike;
+use dependents::Dependents;
 use grants::{Counted, MovedGrants};
 use names::{Names, Sym};
 use piece::Piece;
@@ -174,8 +176,10 @@ pub struct Ledger {
     /// Subjects of which it is not known since when they hold their priority: it has just changed, or no
     /// object tells.
     undated: Piece<Dirty<RowId>>,
-    /// Whom the Roles of a namespace lead to, as far as it was asked since the last role moved.
+    /// What the Roles of a namespace are to whoever may bind any, as far as it was asked since one of them moved.
     roles_reached: Reached,
+    /// Whose judgement looks at other roles.
+    dependents: Piece<Dependents>,
     /// Subjects judged so far, for tests of its growth.
     judged_subjects: u64,
     /// What ClusterRoles that look at other roles give in single namespaces where one that may be bound leads
@@ -207,12 +211,21 @@ pub struct Ledger {
     dirty: DirtySets,
 }
 
-/// Whom the Roles of a namespace lead to; filled in by whoever asks, also for reading alone.
+/// What the Roles of a namespace are to whoever may bind any of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct AnyRole {
+    /// What the strongest gives.
+    strongest: Priority,
+    /// Whom they lead to.
+    reached: Arc<[To]>,
+}
+
+/// That by namespace; filled in by whoever asks, also for reading alone.
 #[derive(Debug, Default)]
-struct Reached(Mutex<Map<Sym, Arc<[To]>>>);
+struct Reached(Mutex<Map<Sym, AnyRole>>);
 
 impl Reached {
-    fn known(&self) -> MutexGuard<'_, Map<Sym, Arc<[To]>>> {
+    fn known(&self) -> MutexGuard<'_, Map<Sym, AnyRole>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -333,6 +346,7 @@ impl Ledger {
             answered: Piece::default(),
             undated: Piece::default(),
             roles_reached: Reached::default(),
+            dependents: Piece::default(),
             judged_subjects: 0,
             worth_in: Piece::default(),
             without_history: [0; 7],
@@ -768,6 +782,9 @@ impl Ledger {
             };
             self.lacks_history(resource, row.lacks_history(), false);
             self.dirty.roles.remove(&id);
+            if row.depends {
+                self.dependents.roles.remove(&id);
+            }
             self.dirty.aggregation |=
                 row.aggregation.is_some() || (namespace == Sym::EMPTY && self.takes_unlabelled);
             self.dirty.dependents.insert(namespace);
@@ -955,6 +972,9 @@ impl Ledger {
     fn remove_subject(&mut self, id: RowId) {
         if let Some(row) = self.subjects.get(id) {
             self.live.gone(id, row, &self.subjects);
+            if row.depends.get().is_some() {
+                self.dependents.subject(id, row.depends.get(), None);
+            }
         }
         self.subjects.remove(id);
         self.answered.remove(&id);
@@ -1384,12 +1404,9 @@ impl Ledger {
             }
             let reached = self.roles_reached.known();
             reached.keys().for_each(|ns| mark(*ns));
+            self.dependents.namespaces().for_each(&mut *mark);
             for (_, row) in self.subjects.iter() {
                 key_names(row.key, mark);
-                let looked_at = row.depends.get().into_iter();
-                looked_at
-                    .flat_map(|depends| depends.namespaces())
-                    .for_each(|ns| mark(*ns));
                 for edge in &row.edges {
                     mark(edge.scope);
                     rows_to_names(edge.to, mark);

@@ -1,5 +1,6 @@
 //! The rows: slim, interned, nothing of an object that the judgement does not use.
 
+use super::Dirty;
 use super::accepted::Answered;
 use super::live::Support;
 use super::names::Sym;
@@ -290,6 +291,8 @@ pub(crate) struct SubjectRow {
     pub(crate) support: Option<Box<Support>>,
     /// It owes what it is in detail to groups alone, see [`super::Ledger::rests_on_groups`].
     pub(crate) rests: bool,
+    /// Some binding that names it gives it a rule.
+    pub(crate) has_rules: bool,
     /// The other roles that its judgement looked at.
     pub(crate) depends: Seldom<Depends>,
 }
@@ -315,8 +318,13 @@ impl<T> Seldom<T> {
 pub(crate) enum Depends {
     #[default]
     Not,
-    /// Those of these namespaces, or ClusterRoles, whose namespace is empty; sorted.
-    OnRolesIn(Box<[Sym]>),
+    /// Some.
+    OnRolesIn {
+        /// Those of these namespaces, or ClusterRoles, whose namespace is empty; sorted.
+        namespaces: Box<[Sym]>,
+        /// A Role by its name, and not only what the Roles of a namespace are to whoever may bind any.
+        by_name: bool,
+    },
     /// Those of any.
     OnAll,
 }
@@ -324,20 +332,23 @@ pub(crate) enum Depends {
 impl Depends {
     pub(crate) fn namespaces(&self) -> &[Sym] {
         match self {
-            Depends::OnRolesIn(some) => some,
+            Depends::OnRolesIn { namespaces, .. } => namespaces,
             Depends::Not | Depends::OnAll => &[],
         }
     }
 
-    /// Does it hang on roles that have moved in these namespaces? ClusterRoles are worth something in all.
-    pub(crate) fn on_any(
-        &self,
-        moved: &std::collections::HashSet<Sym, foldhash::fast::RandomState>,
-    ) -> bool {
+    /// Does it hang on roles that have moved in these namespaces, or on what is another there `to_all` who may
+    /// bind any? ClusterRoles are worth something in all.
+    pub(crate) fn on_any(&self, moved: &Dirty<Sym>, to_all: &Dirty<Sym>) -> bool {
         match self {
             Depends::Not => false,
-            Depends::OnRolesIn(some) => {
-                moved.contains(&Sym::EMPTY) || some.iter().any(|ns| moved.contains(ns))
+            Depends::OnRolesIn {
+                namespaces,
+                by_name,
+            } => {
+                let moved = if *by_name { moved } else { to_all };
+                moved.contains(&Sym::EMPTY)
+                    || (!moved.is_empty() && namespaces.iter().any(|ns| moved.contains(ns)))
             }
             Depends::OnAll => true,
         }
@@ -364,6 +375,7 @@ impl SubjectRow {
             risen: false,
             support: None,
             rests: false,
+            has_rules: false,
             depends: Seldom::default(),
         }
     }

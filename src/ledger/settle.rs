@@ -7,7 +7,7 @@ use super::rows::{Depends, EdgeRow, InPlaces, RoleRow, SubjectKey, SubjectRow, T
 use super::since::{self, Moment, SinceOwn, moment};
 use super::subjects::{Places, namespace_of};
 use super::table::{Map, RowId};
-use super::{Ledger, World};
+use super::{AnyRole, Dirty, Ledger, World};
 use crate::object::Subject;
 use crate::rbac::{
     MASTERS, Members, PackedRules, aggregated_rules, implicit_groups, members_of, selects,
@@ -53,23 +53,37 @@ struct Others<'a> {
 }
 
 /// Which other roles were asked about so far.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct LookedAt {
     /// In these namespaces; ClusterRoles have the empty one.
     roles_in: BTreeSet<Sym>,
+    /// About a Role by its name.
+    by_name: bool,
+    /// In an ordinary namespace, of which there are none.
+    ordinary: bool,
     /// In any.
     all: bool,
 }
 
 impl LookedAt {
+    fn add(&mut self, other: LookedAt) {
+        self.roles_in.extend(other.roles_in);
+        self.by_name |= other.by_name;
+        self.ordinary |= other.ordinary;
+        self.all |= other.all;
+    }
+
     fn depends(self) -> Depends {
         if self.all {
             return Depends::OnAll;
         }
-        if self.roles_in.is_empty() {
+        if self.roles_in.is_empty() && !self.ordinary {
             return Depends::Not;
         }
-        Depends::OnRolesIn(self.roles_in.into_iter().collect())
+        Depends::OnRolesIn {
+            namespaces: self.roles_in.into_iter().collect(),
+            by_name: self.by_name,
+        }
     }
 }
 
@@ -118,6 +132,8 @@ enum Worth {
 #[derive(Debug, Default)]
 pub(super) struct Worths {
     known: Map<Worth, Priority>,
+    /// By all of them together.
+    looked_at: LookedAt,
     asked_by: Map<Worth, std::collections::HashSet<Worth, foldhash::fast::RandomState>>,
     open: Vec<Worth>,
     /// How many were worked out, for tests of its growth.
@@ -173,6 +189,7 @@ impl<'a> Others<'a> {
             Some(ns) => {
                 asked.roles_in.insert(ns);
             }
+            None if namespace == ORDINARY => asked.ordinary = true,
             None => asked.all = true,
         }
         known
@@ -182,6 +199,7 @@ impl<'a> Others<'a> {
         match scope {
             Scope::Namespace(ns) if !cluster_role => {
                 self.ask_in(ns);
+                self.asked.borrow_mut().by_name = true;
             }
             // whatever Roles there are, none is a ClusterRole
             _ => {
@@ -262,19 +280,12 @@ impl Context for Others<'_> {
         };
         // every subject that may bind any Role there asks, and again for every time that it may have done so
         if let Some(known) = ledger.roles_reached.known().get(&ns) {
-            return known.clone();
+            return known.reached.clone();
         }
-        let of_role = Others::of_role(ledger);
-        let roles = ledger.roles.in_namespace(ns).filter(|(.., row)| row.leads);
-        let to: BTreeSet<To> = roles
-            .flat_map(|(_, role, row)| {
-                let alone = ledger.alone(false, role, &row.reaches, Some(namespace), &of_role);
-                alone.edges.into_iter().map(|edge| edge.to)
-            })
-            .collect();
-        let to: Arc<[To]> = to.into_iter().collect();
-        ledger.roles_reached.known().insert(ns, to.clone());
-        to
+        let any_role = ledger.any_role(ns);
+        let reached = any_role.reached.clone();
+        ledger.roles_reached.known().insert(ns, any_role);
+        reached
     }
 }
 
@@ -340,7 +351,7 @@ impl Ledger {
         self.watching |= self.synced();
         let pods_alone = !everything && !self.dirty.rbac && !self.dirty.policy;
         (self.dirty.rbac, self.dirty.others, self.dirty.policy) = (false, false, false);
-        if self.dirty.counts() {
+        if self.dirty.counts() || self.rule_counts.have_moved() {
             self.count_namespaces(pods_alone);
             self.publish();
         }
@@ -460,8 +471,13 @@ impl Ledger {
             row.reaches = self.alike.reaches.share(reaches);
             row.gives = given.levels;
             row.wildcards = wildcards;
-            row.depends = given.depends;
+            let depended = std::mem::replace(&mut row.depends, given.depends);
             row.leads = given.leads;
+            match (depended, given.depends) {
+                (false, true) => drop(self.dependents.roles.insert(id)),
+                (true, false) => drop(self.dependents.roles.remove(&id)),
+                _ => {}
+            }
             self.role_moved(namespace, name);
         }
     }
@@ -569,6 +585,23 @@ impl Ledger {
         self.roles.find(namespace, name)
     }
 
+    /// What the Roles of a namespace are to whoever may bind any of them.
+    fn any_role(&self, ns: Sym) -> AnyRole {
+        let of_role = Others::of_role(self);
+        let place = self.names.text(ns);
+        let roles = self.roles.in_namespace(ns).filter(|(.., row)| row.leads);
+        let to: BTreeSet<To> = roles
+            .flat_map(|(_, role, row)| {
+                let alone = self.alone(false, role, &row.reaches, Some(place), &of_role);
+                alone.edges.into_iter().map(|edge| edge.to)
+            })
+            .collect();
+        AnyRole {
+            strongest: self.strongest_in(ns, |_, row| row.gives[0]),
+            reached: to.into_iter().collect(),
+        }
+    }
+
     fn strongest_in(&self, ns: Sym, gives: impl Fn(RowId, &RoleRow) -> Priority) -> Priority {
         let roles = self.roles.in_namespace(ns);
         roles
@@ -642,8 +675,10 @@ impl Ledger {
             worths: Some((worths, who)),
             ..Others::of_role(self)
         };
-        self.alone(cluster, name, &row.reaches, place, &others)
-            .own()
+        let alone = self.alone(cluster, name, &row.reaches, place, &others);
+        let asked = others.asked.take();
+        worths.borrow_mut().looked_at.add(asked);
+        alone.own()
     }
 
     fn row_gives(&self, id: RowId, scope: &Scope, on_the_way: Option<&OnTheWay>) -> Priority {
@@ -784,19 +819,76 @@ impl Ledger {
         if moved.is_empty() {
             return;
         }
-        self.roles_reached.known().clear();
-        let roles: Vec<RowId> = self
-            .roles
-            .iter()
-            .filter(|(.., r)| r.depends)
-            .map(|(id, ..)| id)
-            .collect();
+        let mut to_all = moved.clone();
+        let mut any_roles: Vec<(Sym, AnyRole)> = Vec::new();
+        {
+            let mut known = self.roles_reached.known();
+            match moved.contains(&Sym::EMPTY) {
+                true => known.clear(),
+                false => any_roles.extend(moved.iter().filter_map(|ns| known.remove_entry(ns))),
+            }
+        }
+        if self.roles_may_be_worth_else(&moved) {
+            self.settle_worths();
+        } else {
+            // but where Roles have moved a ClusterRole may give something else
+            let here = moved.iter().flat_map(|ns| self.bindings.in_namespace(*ns));
+            let depends = |id: &RowId| {
+                let role = self.role_of(*id);
+                role.is_some_and(|role| self.dependents.roles.contains(&role))
+            };
+            let here: Vec<RowId> = here.map(|(id, ..)| id).filter(depends).collect();
+            here.into_iter()
+                .for_each(|binding| self.grant_stirred(binding));
+        }
+        for (ns, before) in any_roles {
+            let now = self.any_role(ns);
+            if now == before {
+                to_all.remove(&ns);
+            }
+            self.roles_reached.known().insert(ns, now);
+        }
+        let hangs = |id: &RowId| {
+            let row = self.subjects.get(*id);
+            let depends = row.and_then(|row| row.depends.get());
+            depends.is_some_and(|depends| depends.on_any(&moved, &to_all))
+        };
+        let hang: Vec<RowId> = match moved.contains(&Sym::EMPTY) {
+            true => self
+                .subjects
+                .iter()
+                .map(|(id, _)| id)
+                .filter(hangs)
+                .collect(),
+            false => self.dependents.subjects(&moved).filter(hangs).collect(),
+        };
+        self.dirty.subjects.extend(hang);
+    }
+
+    /// When roles of these namespaces have moved, some that look at others may be worth something else.
+    fn roles_may_be_worth_else(&self, moved: &Dirty<Sym>) -> bool {
+        let dependents = &self.dependents;
+        let looked_at = dependents.looked_at.as_ref();
+        // they were asked what they give in any ordinary one, and this one is called so
+        let ordinary = moved.iter().any(|ns| self.names.text(*ns) == ORDINARY);
+        let mut roles = dependents.roles.iter();
+        ordinary
+            || looked_at.is_none_or(|looked_at| looked_at.on_any(moved, moved))
+            || roles.any(|id| moved.contains(&self.roles.key(*id).0))
+    }
+
+    /// The worth of all roles that look at others.
+    fn settle_worths(&mut self) {
+        let mut roles: Vec<RowId> = self.dependents.roles.iter().copied().collect();
+        roles.sort_unstable();
         let before: Vec<InPlaces> = roles
             .iter()
             .filter_map(|id| self.roles.get(*id))
             .map(|r| r.gives)
             .collect();
-        let mut known = self.worths(&roles).known;
+        let worths = self.worths(&roles);
+        self.dependents.looked_at = Some(worths.looked_at.depends());
+        let mut known = worths.known;
         for id in &roles {
             if let Some(row) = self.roles.get_mut(*id) {
                 let mut at = |place| known.remove(&Worth::Role(*id, Place::Kept(place)));
@@ -842,12 +934,6 @@ impl Ledger {
                 row.wildcards = wildcards;
             }
         }
-        self.dirty.subjects.extend(
-            self.subjects
-                .iter()
-                .filter(|(_, r)| r.depends.get().is_some_and(|d| d.on_any(&moved)))
-                .map(|(id, _)| id),
-        );
     }
 
     // === subjects
@@ -1153,13 +1239,24 @@ impl Ledger {
             self.answered.remove(&id);
         }
         row.answered = answered;
-        row.depends = depends.into();
+        let depends = depends.into();
+        let depended = std::mem::replace(&mut row.depends, depends);
+        if depended != row.depends {
+            self.dependents
+                .subject(id, depended.get(), row.depends.get());
+        }
         row.rules = rules;
         self.rule_counts.add(&row.rules, row.status);
         // what it comes to depends on others too
         self.dirty.statuses.insert(id);
         self.dirty.rests.insert(id);
-        self.dirty.inhabitants.insert(namespace_of(key));
+        let has_rules = self.has_rules(id);
+        if let Some(row) = self.subjects.get_mut(id)
+            && std::mem::replace(&mut row.has_rules, has_rules) != has_rules
+        {
+            // pods with its token are counted by that
+            self.dirty.inhabitants.insert(namespace_of(key));
+        }
         for binding in elsewhere {
             self.grant_stirred(binding);
         }
@@ -1193,6 +1290,7 @@ impl Ledger {
                 self.masters_named += 1;
                 let (id, new) = self.subjects.ensure(SubjectKey::Group(name));
                 if new {
+                    self.dirty.inhabitants.insert(Sym::EMPTY);
                     let key = SubjectKey::Group(name);
                     self.set_judgement(id, key, self.judge(key));
                 }

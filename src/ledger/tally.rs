@@ -241,6 +241,11 @@ impl RuleCounts {
         }
     }
 
+    /// Since they were last published.
+    pub(crate) fn have_moved(&self) -> bool {
+        self.moved
+    }
+
     pub(crate) fn add(&mut self, rules: &[(RuleId, Priority)], status: Status) {
         for (rule, priority) in rules {
             *self.at(*rule, *priority, status) += 1;
@@ -558,12 +563,16 @@ impl Ledger {
         let at_default = shape.tokens.iter().any(|t| t.accepted && t.at_default_path);
         let automount = at_default && shape.automount != Some(false);
         let own = || level(shape.account).map(|l| l.0).unwrap_or_default();
+        let has_rules = |account: &Sym| {
+            let id = self.subjects.find(SubjectKey::Account(ns, *account));
+            id.is_some_and(|id| self.has_rules(id))
+        };
         let receives = |source| shape.secrets.iter().any(|s| s.source == source);
         Alike {
             level: strongest.map(|(_, level)| level).unwrap_or_default(),
             strongest: strongest.map(|(account, _)| account),
             automount: automount.then(own),
-            needless: !accounts.is_empty() && accounts.iter().all(|a| !self.has_rules(ns, *a)),
+            needless: !accounts.is_empty() && !accounts.iter().any(has_rules),
             secrets: [SecretSource::Volume, SecretSource::Env].map(receives),
             accounts,
         }
@@ -622,16 +631,17 @@ impl Ledger {
         out
     }
 
-    /// The account has a rule beyond those that every account of the namespace holds.
-    fn has_rules(&self, namespace: Sym, name: Sym) -> bool {
-        let row = self.subjects.find(SubjectKey::Account(namespace, name));
-        row.and_then(|id| self.subjects.get(id)).is_some_and(|row| {
-            row.bindings.iter().any(|b| {
-                self.role_of(*b)
-                    .and_then(|id| self.roles.get(id))
-                    .is_some_and(|role| !role.rules.is_empty())
-            })
-        })
+    /// The subject has a rule beyond those that its implicit groups hold.
+    pub(super) fn has_rules(&self, id: RowId) -> bool {
+        let role_of = |binding: &RowId| self.role_of(*binding).and_then(|id| self.roles.get(id));
+        let bindings = self
+            .subjects
+            .get(id)
+            .into_iter()
+            .flat_map(|row| &row.bindings);
+        bindings
+            .filter_map(role_of)
+            .any(|role| !role.rules.is_empty())
     }
 
     /// Priority and status of a pod: of the strongest account whose token it carries (contract §4).
