@@ -202,7 +202,7 @@ impl Cluster {
         Cluster::paced(access, decode, changes, shutdown, options, pace)
     }
 
-    /// Drives on a thread of its own, which rests between changes, until the drivers have ended; see [`pace`].
+    /// Drives on a thread of its own, which rests for [`PAUSE`] between changes, until the drivers have ended.
     ///
     /// # Panics
     ///
