@@ -15,12 +15,13 @@ use tracing::{
     field::{Field, Visit},
 };
 use tracing_subscriber::{
-    EnvFilter,
+    filter::{LevelFilter, ParseError, Targets},
     fmt::{
         FmtContext, FormatEvent, FormatFields, MakeWriter,
         format::Writer,
         time::{FormatTime, SystemTime},
     },
+    layer::SubscriberExt,
     registry::LookupSpan,
 };
 
@@ -43,11 +44,8 @@ impl LogLevel {
         }
     }
 
-    fn filter(&self) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {
-        // Field values are matched as plain text: no regular expression from the outside is run.
-        EnvFilter::builder()
-            .with_regex(false)
-            .parse(self.directives())
+    fn filter(&self) -> Result<Targets, ParseError> {
+        self.directives().parse()
     }
 }
 
@@ -62,7 +60,7 @@ impl FromStr for LogLevel {
 
     fn from_str(level: &str) -> Result<Self, LogError> {
         let level = LogLevel(level.trim().to_owned());
-        // A single bare word is a level; EnvFilter would take any other for the name of a module,
+        // A single bare word is a level; a filter would take any other for the name of a module,
         // and `--log.level=infos` would silence everything.
         let word = level.0.chars().all(|c| c.is_ascii_alphanumeric());
         let known = ["error", "warn", "info", "debug", "trace", "off"].contains(&level.0.as_str());
@@ -70,6 +68,12 @@ impl FromStr for LogLevel {
             return Err(LogError::Level {
                 level: level.0,
                 reason: "it is none of error, warn, info, debug, trace".to_owned(),
+            });
+        }
+        if level.0.split(',').any(|part| part.trim().starts_with('=')) {
+            return Err(LogError::Level {
+                level: level.0,
+                reason: "a level stands for no module".to_owned(),
             });
         }
         match level.filter() {
@@ -139,19 +143,23 @@ where
         reason: error.to_string(),
     })?;
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_max_level(LevelFilter::TRACE)
         .with_writer(writer)
         // On a failed write the library would report to stderr, which is what just failed, and panic.
         .log_internal_errors(false);
     Ok(match format {
-        LogFormat::Logfmt => Box::new(builder.with_ansi(ansi).event_format(Logfmt).finish()),
+        LogFormat::Logfmt => {
+            let lines = builder.with_ansi(ansi).event_format(Logfmt);
+            Box::new(lines.finish().with(filter))
+        }
         LogFormat::Json => Box::new(
             builder
                 .with_ansi(false)
                 .json()
                 .flatten_event(true)
                 .with_current_span(false)
-                .finish(),
+                .finish()
+                .with(filter),
         ),
     })
 }

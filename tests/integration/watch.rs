@@ -18,6 +18,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
 
 const PODS: Resource = Resource::Pods;
 
@@ -1698,12 +1700,12 @@ impl io::Write for Log {
 fn listen() -> (Log, impl Sized) {
     let log = Log::default();
     let writer = log.clone();
-    let filter = "info,kube_client::client::builder=off".to_owned();
+    let filter: Targets = "info,kube_client::client::builder=off".parse().unwrap();
     let subscriber = tracing_subscriber::fmt()
         .json()
-        .with_env_filter(filter)
         .with_writer(move || writer.clone())
-        .finish();
+        .finish()
+        .with(filter);
     // While there is only one subscriber, tracing asks the current thread's whether an event matters
     // to anybody and remembers the answer: with other tests in other threads, often no.
     let second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
