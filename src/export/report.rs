@@ -10,7 +10,7 @@ use crate::side_by_side::side_by_side;
 use serde::ser::SerializeStruct as _;
 use serde::{Serialize, Serializer};
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 use std::num::NonZeroUsize;
 
@@ -651,26 +651,22 @@ impl Report {
 
     /// The highest priority of an open subject; those that come and go with a chart run do not count.
     pub fn worst_open(&self) -> Priority {
-        let open = self
-            .subjects
-            .iter()
-            .filter(|s| s.status == Status::Open && !self.transient(s));
+        // everything that names such a one comes and goes with a chart run
+        let named = |transient: bool| -> HashSet<(&str, &str, &str)> {
+            let bindings = self.bindings.iter().filter(|b| b.transient == transient);
+            let subjects = bindings.flat_map(|b| &b.subjects);
+            subjects
+                .map(|s| (s.kind, &*s.namespace, &*s.name))
+                .collect()
+        };
+        let [comes_and_goes, stays] = [true, false].map(named);
+        let transient = |s: &SubjectEntry| {
+            let key = (s.kind, &*s.namespace, &*s.name);
+            comes_and_goes.contains(&key) && !stays.contains(&key)
+        };
+        let subjects = self.subjects.iter();
+        let open = subjects.filter(|s| s.status == Status::Open && !transient(s));
         open.map(|s| s.priority).max().unwrap_or_default()
-    }
-
-    /// Everything that names the subject comes and goes with a chart run.
-    fn transient(&self, subject: &SubjectEntry) -> bool {
-        let mut naming = self
-            .bindings
-            .iter()
-            .filter(|b| {
-                b.subjects.iter().any(|s| {
-                    (s.kind, &s.namespace, &s.name)
-                        == (subject.kind, &subject.namespace, &subject.name)
-                })
-            })
-            .peekable();
-        naming.peek().is_some() && naming.all(|b| b.transient)
     }
 
     /// Leaves what the filter wants.

@@ -8,6 +8,7 @@ use crate::export::metrics;
 use crate::export::report::{Filter, Report};
 use crate::export::sarif;
 use crate::ledger::Ledger;
+use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
 pub(super) fn run(source: &SourceArgs, args: &ScanArgs) -> Result<Exit, Failure> {
@@ -17,8 +18,9 @@ pub(super) fn run(source: &SourceArgs, args: &ScanArgs) -> Result<Exit, Failure>
         subjects: args.subjects.clone(),
     };
     check(source, args, &filter)?;
-    let ledger = world::gather(source)?;
-    let mut report = Report::of(&ledger);
+    // the process ends with them: nobody need wait until they are taken apart
+    let ledger = ManuallyDrop::new(world::gather(source)?);
+    let mut report = ManuallyDrop::new(Report::of(&ledger));
     let (worst, empty) = (report.worst_open(), report.is_empty());
     report.narrow(&filter);
     for subject in &args.subjects {
@@ -42,7 +44,7 @@ pub(super) fn run(source: &SourceArgs, args: &ScanArgs) -> Result<Exit, Failure>
             all: !args.subjects.is_empty(),
             filtered: filter.any(),
         }),
-        ScanOutput::Json => json(serde_json::to_string_pretty(&report))?,
+        ScanOutput::Json => json(serde_json::to_string_pretty(&*report))?,
         ScanOutput::Prometheus => prometheus(&ledger),
         ScanOutput::Sarif => {
             let root = std::env::current_dir().unwrap_or_default();

@@ -231,7 +231,8 @@ enum Marker {
 /// block scalars and quoted strings included.
 fn marker(line: &[u8]) -> Option<Marker> {
     let (mark, rest) = line.split_at_checked(3)?;
-    if rest.first().is_some_and(|b| !b.is_ascii_whitespace()) {
+    let marks = mark == b"..." || mark == b"---";
+    if !marks || rest.first().is_some_and(|b| !b.is_ascii_whitespace()) {
         return None;
     }
     let mut parts = parts(rest);
@@ -577,6 +578,9 @@ pub(crate) struct ListText {
 /// that begin with a dash at one indentation. So an item that cannot be parsed costs nothing but
 /// itself, and each has its line. Other layouts give `None`.
 pub(crate) fn split_list(text: &str) -> Option<ListText> {
+    if !text.contains("items:") {
+        return None;
+    }
     let lines: Vec<&str> = text.split_inclusive('\n').collect();
     let odd = |line: &&str| {
         line.bytes().any(|b| matches!(b, b'\r' | 0xc2 | 0xe2))

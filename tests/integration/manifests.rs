@@ -196,6 +196,7 @@ fn duplicate_keys_are_errors() {
         role("r").replace("  verbs", "  verbs: ['*']\n  verbs"),
         role("r").replace("name: r,", "name: r, name: s,"),
         role("r").replace("name: r,", "name: r, labels: {a: b, a: c},"),
+        role("r").replace("name: r,", "name: r, resourceVersion: '1', resourceVersion: '2',"),
         r#"{"apiVersion":"rbac.authorization.k8s.io/v1","kind":"Role","metadata":{"name":"r"},"rules":[],"rules":[]}"#.to_owned(),
     ] {
         // A Role's labels are not read, so a twice-given one does no harm there.
