@@ -124,13 +124,13 @@ type Written = [Option<Part>; 2];
 /// A shelf of namespaces.
 #[derive(Debug)]
 struct Stretch {
-    of: Arc<Shelf>,
+    of: Shelf,
     /// By family and piece; plain and compressed, as far as they were asked for. Both formats read the same.
     written: Vec<Vec<Written>>,
 }
 
 impl Stretch {
-    fn new(of: Arc<Shelf>) -> Stretch {
+    fn new(of: Shelf) -> Stretch {
         Stretch {
             of,
             written: vec![Vec::new(); JUDGEMENT],
@@ -436,7 +436,7 @@ mod tests {
     /// A namespace with these in detail.
     fn detailed(since: u32, workloads: &[&str]) -> Arc<NamespaceBlock> {
         Arc::new(NamespaceBlock {
-            subject_details: vec![subject(since)],
+            subject_details: [subject(since)].into_iter().collect(),
             workload_details: workloads.iter().map(|name| workload(name)).collect(),
             ..NamespaceBlock::default()
         })
@@ -523,7 +523,7 @@ mod tests {
                 let mut judged = world();
                 let mut block = NamespaceBlock::default();
                 change(&mut block);
-                judged.namespaces.insert(Arc::from("a"), Arc::new(block));
+                judged.namespaces.put((Arc::from("a"), Arc::new(block)));
                 (*what, judged)
             })
             .collect();
@@ -534,18 +534,18 @@ mod tests {
         };
         worlds.extend([
             with("a namespace more", &|j| {
-                j.namespaces.insert(Arc::from("c"), Arc::default());
+                j.namespaces.put((Arc::from("c"), Arc::default()));
             }),
             with("another namespace", &|j| {
                 j.namespaces.remove("b");
-                j.namespaces.insert(Arc::from("x"), Arc::default());
+                j.namespaces.put((Arc::from("x"), Arc::default()));
             }),
             with("since", &|j| {
-                j.namespaces.insert(Arc::from("a"), detailed(8, &["one"]));
+                j.namespaces.put((Arc::from("a"), detailed(8, &["one"])));
             }),
             with("workload", &|j| {
                 j.namespaces
-                    .insert(Arc::from("a"), detailed(7, &["one", "two"]));
+                    .put((Arc::from("a"), detailed(7, &["one", "two"])));
             }),
             with("dropped", &|j| j.detail_limit = 0),
             with("rules", &|j| {
@@ -564,7 +564,7 @@ mod tests {
                 });
             }),
             with("escalations", &|j| {
-                j.escalations.push((Arc::from("a"), Priority::High, 4));
+                Arc::make_mut(&mut j.escalations).push((Arc::from("a"), Priority::High, 4));
             }),
         ]);
         let keeping = renderer();
@@ -630,7 +630,7 @@ mod tests {
         let mut judged = world();
         for n in 0..1000 {
             let name = format!("n{n:04}");
-            judged.namespaces.insert(Arc::from(name), Arc::default());
+            judged.namespaces.put((Arc::from(name), Arc::default()));
         }
         let renderer = renderer();
         texts(&renderer, &snapshot(1, judged.clone()));
@@ -639,9 +639,7 @@ mod tests {
             pods: 1,
             ..NamespaceBlock::default()
         };
-        judged
-            .namespaces
-            .insert(Arc::from("n0500"), Arc::new(block));
+        judged.namespaces.put((Arc::from("n0500"), Arc::new(block)));
         texts(&renderer, &snapshot(2, judged));
         let anew = written_anew(&kept(&renderer), &before);
         let shelves = before.len() / JUDGEMENT;
@@ -673,10 +671,10 @@ mod tests {
                     ..world()
                 };
                 let block = NamespaceBlock {
-                    subject_details: details.to_vec(),
+                    subject_details: details.iter().cloned().collect(),
                     ..NamespaceBlock::default()
                 };
-                judged.namespaces.insert(Arc::from(""), Arc::new(block));
+                judged.namespaces.put((Arc::from(""), Arc::new(block)));
                 judged
             };
             let followed = renderer();

@@ -2,7 +2,7 @@
 
 use super::rows::{BindingRow, PodRow, RoleRow, SubjectRow};
 use super::stage::{NOW, Stage};
-use super::table::RowId;
+use super::table::{LOOKED_AT, RowId};
 use crate::object::{Object, Phase, Pod, ProjectedToken, Resource, Workload};
 use crate::risk::Priority;
 use allocation_counter::measure;
@@ -54,15 +54,51 @@ fn team(s: &mut Stage, i: usize) {
     }
 }
 
-/// What an event and all that follows from it comes to: allocations, subjects judged.
-fn costs(s: &mut Stage, event: impl Fn(&mut Stage)) -> (u64, u64) {
-    let judged = s.ledger.judged_subjects;
+/// What an event and all that follows from it comes to: allocations, subjects judged, rows looked at.
+fn costs(s: &mut Stage, event: impl Fn(&mut Stage)) -> [u64; 3] {
+    let [judged, rows] = [s.ledger.judged_subjects, LOOKED_AT.get()];
     let count = measure(|| {
         event(s);
         s.settle();
         s.ledger.snapshot();
     });
-    (count.count_total, s.ledger.judged_subjects - judged)
+    [
+        count.count_total,
+        s.ledger.judged_subjects - judged,
+        LOOKED_AT.get() - rows,
+    ]
+}
+
+/// Something that happens, how many subjects are judged for it, and the event for the ith time.
+type Event = (&'static str, u64, fn(&mut Stage, usize));
+
+/// Holds that each costs no more in the larger of two clusters.
+fn cost_the_same(events: &[Event], mut few: Stage, mut many: Stage) {
+    for (what, judged, event) in events {
+        // tables grow now and then: what is usual counts
+        let usual = |s: &mut Stage| {
+            let mut all: Vec<[u64; 3]> = (0..9).map(|i| costs(s, |s| event(s, i))).collect();
+            [0, 1, 2].map(|n| {
+                all.sort_unstable_by_key(|costs| costs[n]);
+                all[all.len() / 2][n]
+            })
+        };
+        let [small, large] = [usual(&mut few), usual(&mut many)];
+        for (n, of) in [(0, "allocations"), (2, "rows looked at")] {
+            assert!(
+                large[n] <= small[n] + small[n] / 10 + 4,
+                "{what}: {} {of} among few, {} among many",
+                small[n],
+                large[n]
+            );
+        }
+        assert_eq!(
+            [small[1], large[1]],
+            [*judged; 2],
+            "{what}: subjects judged"
+        );
+    }
+    assert_eq!(many.ledger.selfcheck(), 0);
 }
 
 /// Each event that clusters are full of costs the same among ten teams and among four hundred, and judges the
@@ -70,8 +106,7 @@ fn costs(s: &mut Stage, event: impl Fn(&mut Stage)) -> (u64, u64) {
 /// anew with it, each over all places where it is bound.
 #[test]
 fn an_event_costs_the_same_in_any_cluster() {
-    type Event = fn(&mut Stage, usize);
-    let events: [(&str, u64, Event); 7] = [
+    let events: [Event; 7] = [
         ("a pod comes", 0, |s, i| {
             s.pod(&format!("team-0003/app-5d4f8c7b9-new{i:02}"), "app");
         }),
@@ -103,28 +138,104 @@ fn an_event_costs_the_same_in_any_cluster() {
             s.account(&format!("team-0003/new{i}"), NOW - 9);
         }),
     ];
-    let [mut few, mut many] = [teams(10), teams(400)];
-    for (what, judged, event) in events {
-        // tables grow now and then: what is usual counts
-        let usual = |s: &mut Stage| {
-            let mut all: Vec<(u64, u64)> = (0..9).map(|i| costs(s, |s| event(s, i))).collect();
-            all.sort_unstable();
-            all[all.len() / 2]
-        };
-        let [small, large] = [usual(&mut few), usual(&mut many)];
-        assert!(
-            large.0 <= small.0 + small.0 / 10 + 4,
-            "{what}: {} allocations among few, {} among many",
-            small.0,
-            large.0
-        );
-        assert_eq!(
-            (small.1, large.1),
-            (judged, judged),
-            "{what}: subjects judged"
-        );
+    cost_the_same(&events, teams(10), teams(400));
+}
+
+/// A namespace of workloads, each with an account of its own that may do anything there and with pods that can take
+/// their node, and as many users that are bound to a Role. Two of the accounts may ask for the tokens on their nodes.
+fn crowd(n: usize) -> Stage {
+    let mut s = teams(70); // as many as fill a shelf
+    s.role("crowd/reads", &["get | core | secrets"], &[NOW - 9]);
+    s.account("crowd/default", NOW - 9);
+    let nodes = "authentication.k8s.io | nodes";
+    let agent = [
+        &format!("impersonate:associated-node | {nodes}"),
+        "impersonate-on:associated-node:create | core | serviceaccounts/token",
+    ];
+    s.role("agent", &agent, &[NOW - 9]);
+    let agents = ["sa:crowd/app-0", "sa:crowd/app-3"];
+    s.bind("agents", "agent", &agents, &[NOW - 9]);
+    for i in 0..n {
+        s.account(&format!("crowd/app-{i}"), NOW - 9);
+        let name = format!("crowd/app-{i}");
+        s.bind(&name, "admin", &[&format!("sa:crowd/app-{i}")], &[NOW - 9]);
+        let name = format!("crowd/user-{i}");
+        s.bind(&name, "./reads", &[&format!("user:u-{i}")], &[NOW - 9]);
+        for replica in 0..4 {
+            placed(
+                &mut s,
+                &format!("app-{i}"),
+                replica,
+                &format!("node-{}", i % (n / 4)),
+            );
+        }
     }
-    assert_eq!(many.ledger.selfcheck(), 0);
+    s.settle();
+    assert!(!s.ledger.live.own_nodes.is_empty(), "some lead there");
+    s
+}
+
+/// A pod of a workload that has the name of its account.
+fn placed(s: &mut Stage, app: &str, replica: usize, node: &str) {
+    s.put(Object::Pod(Box::new(Pod {
+        meta: crate::object::Meta {
+            namespace: "crowd".into(),
+            name: format!("{app}-5d4f8c7b9-{replica:05}"),
+            created: Some(NOW),
+            ..Default::default()
+        },
+        service_account: app.into(),
+        node: node.into(),
+        phase: Phase::Running,
+        escape: 1,
+        workload: Some(Workload {
+            kind: "Deployment".into(),
+            name: app.into(),
+        }),
+        tokens: vec![ProjectedToken {
+            audience: None,
+            containers: vec!["main".into()],
+            at_default_path: true,
+        }],
+        ..Default::default()
+    })));
+}
+
+/// The same among twenty workloads of one namespace and among eight hundred, where there is something to do that hangs
+/// on other pods: tokens on the nodes of an account's own pods, accounts that no pod uses, workloads and subjects
+/// in detail.
+#[test]
+fn an_event_costs_the_same_in_any_namespace() {
+    let events: [Event; 9] = [
+        ("a pod comes", 0, |s, i| placed(s, "app-3", 9 + i, "node-0")),
+        ("a pod goes", 0, |s, i| {
+            let name = format!("crowd/app-3-5d4f8c7b9-{:05}", 9 + i);
+            s.delete(Resource::Pods, &name);
+        }),
+        ("a pod comes elsewhere", 0, |s, i| {
+            placed(s, "app-3", 9 + i, &format!("new-{i}"));
+        }),
+        ("a job comes", 0, |s, i| {
+            s.pod(&format!("crowd/job-{i}"), "default");
+        }),
+        ("a job goes", 0, |s, i| {
+            s.delete(Resource::Pods, &format!("crowd/job-{i}"));
+        }),
+        ("an account comes", 1, |s, i| {
+            s.account(&format!("crowd/new-{i}"), NOW - 9);
+        }),
+        ("an account goes", 0, |s, i| {
+            s.delete(Resource::ServiceAccounts, &format!("crowd/new-{i}"));
+        }),
+        ("a user comes", 1, |s, i| {
+            let user = format!("user:new-{i}");
+            s.bind(&format!("crowd/new-{i}"), "./reads", &[&user], &[NOW - 9]);
+        }),
+        ("a user goes", 0, |s, i| {
+            s.delete(Resource::RoleBindings, &format!("crowd/new-{i}"));
+        }),
+    ];
+    cost_the_same(&events, crowd(20), crowd(800));
 }
 
 /// Bytes on the heap for each of `n` things, with all that is kept of them; `add` adds the ith.

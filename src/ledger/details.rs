@@ -1,6 +1,6 @@
 //! Subjects and workloads in detail, of all namespaces within the limit.
 
-use super::blocks::Blocks;
+use super::shelves::{Blocks, Shelves};
 use super::tally::NamespaceBlock;
 use std::sync::{Arc, OnceLock};
 
@@ -36,7 +36,7 @@ impl<T: Clone> Details<T> {
         &self,
         namespaces: &Blocks,
         limit: usize,
-        of: impl Fn(&NamespaceBlock) -> &[T],
+        of: impl Fn(&NamespaceBlock) -> &Shelves<T>,
         key: impl Fn(&T) -> K,
     ) -> &[Detailed<T>] {
         self.0.get_or_init(|| {

@@ -5,6 +5,7 @@
 //! [`Ledger::count`] counts the same from scratch; tests and the self-check hold one against the other.
 
 use super::names::Sym;
+use super::subject_counts::CountedSubject;
 use super::table::{Map, RowId};
 use super::tally::{ByLevel, NamespaceBlock};
 use super::{Dirty, Ledger};
@@ -28,11 +29,12 @@ struct CountedBinding {
     dangling: [bool; 2],
 }
 
-/// Roles and bindings as they were counted last, by their numbers.
+/// Roles, bindings and subjects as they were counted last, by their numbers.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Counted {
     roles: Vec<Option<CountedRole>>,
     bindings: Vec<Option<CountedBinding>>,
+    pub(super) subjects: Vec<Option<CountedSubject>>,
 }
 
 /// What is to be counted in, and what was taken out or has been counted in since the last batch.
@@ -102,7 +104,7 @@ fn step(count: &mut u32, up: bool) {
 }
 
 /// Puts into a list by number, which is as long as it has to be.
-fn put<T: Clone>(list: &mut Vec<Option<T>>, id: RowId, item: T) {
+pub(super) fn put<T: Clone>(list: &mut Vec<Option<T>>, id: RowId, item: T) {
     let at = id as usize;
     if list.len() <= at {
         list.resize(at + 1, None);
@@ -110,7 +112,7 @@ fn put<T: Clone>(list: &mut Vec<Option<T>>, id: RowId, item: T) {
     list[at] = Some(item);
 }
 
-fn take<T>(list: &mut [Option<T>], id: RowId) -> Option<T> {
+pub(super) fn take<T>(list: &mut [Option<T>], id: RowId) -> Option<T> {
     list.get_mut(id as usize).and_then(Option::take)
 }
 

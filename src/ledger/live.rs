@@ -6,17 +6,20 @@
 //! raised again by what their edges reach, and what rises spreads. So work follows what depends on the
 //! change, and a cycle that has lost its support falls. [`super::graph`] says the same from scratch.
 
+mod listed;
+mod own_nodes;
 mod ways;
 
+use listed::{Awaited, Moved};
+use own_nodes::OwnNodes;
 pub(crate) use ways::InOrder;
 
+use super::Dirty;
 use super::Ledger;
 use super::graph::{Effective, keys_of, members_are_listed};
 use super::names::Sym;
-use super::pod_name::PodName;
 use super::rows::{EdgeRow, SubjectKey, SubjectRow, ToKey};
 use super::table::{Map, RowId};
-use super::{Dirty, subjects};
 use crate::risk::Priority;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,52 +47,28 @@ pub(crate) struct Live {
     waiting: Map<SetKey, Vec<Wait>>,
     /// Sets that somebody waits for since they were last listed.
     fresh: Sets,
-    /// Sets that look at single pods or nodes.
-    on_pods: Sets,
+    /// Sets that somebody waits for and whose members are listed, by what their members hang on.
+    awaited: Awaited,
     /// Members of the sets that no key of a subject leads to.
     listed: Map<SetKey, Vec<RowId>>,
     member_of: Map<RowId, Vec<SetKey>>,
+    /// Whom a subject holds up.
+    leaning: BTreeSet<(RowId, RowId)>,
     /// Subjects by effective priority, of those that have one.
     levels: [BTreeSet<RowId>; 5],
     /// Subjects that changed: their own priority, their edges, or the sets they belong to.
     touched: Dirty<RowId>,
-    /// Pods that came or went since sets that look at single pods or nodes were listed.
-    moved: MovedPods,
-    /// The nodes that each set of "own" pods was listed by.
-    own_nodes: Map<RowId, Dirty<Sym>>,
-    /// Members of listed sets may have changed that lie in these namespaces.
-    stale_in: Dirty<Sym>,
-    /// Edges that look at single pods or nodes, so that any pod may matter.
-    pod_edges: usize,
+    /// What moved since sets were listed.
+    moved: Moved,
+    /// Whose tokens lie on the nodes of whoever has edges to them.
+    pub(crate) own_nodes: OwnNodes,
     /// Edges and members looked at so far, for tests of its growth.
     pub(crate) steps: u64,
-    /// Sets whose listed members are others than before, or that somebody belonged to who is gone.
-    moved_sets: Vec<SetKey>,
+    /// Sets whose listed members are others than before, or that somebody belonged to who is gone: for whoever has
+    /// no more than this priority.
+    moved_sets: Vec<(SetKey, Priority)>,
     /// See [`Live::ways`].
     ways: OnceLock<Arc<Vec<Effective>>>,
-}
-
-/// What changed of pods: names, nodes, accounts whose tokens they carry.
-#[derive(Clone, Debug, Default)]
-struct MovedPods {
-    names: Dirty<PodName>,
-    nodes: Dirty<Sym>,
-    accounts: Dirty<(Sym, Sym)>,
-    /// Whose a token is may have changed anywhere.
-    all: bool,
-}
-
-impl MovedPods {
-    fn none(&self) -> bool {
-        self.names.is_empty() && !self.all
-    }
-}
-
-fn looks_at_pods(to: ToKey) -> bool {
-    matches!(
-        to,
-        ToKey::PodTokensOf(..) | ToKey::NodeTokens(..) | ToKey::OwnNodeTokens(_)
-    )
 }
 
 /// The sets an edge waits for: where it leads, and the identity it needs beside.
@@ -158,35 +137,18 @@ impl Live {
         self.touched.insert(id);
     }
 
-    /// Secrets or accounts of a namespace changed in a way that listed sets may show.
-    pub(crate) fn lists_changed(&mut self, namespace: Sym) {
-        self.stale_in.insert(namespace);
-        self.moved.all |= self.pod_edges > 0;
-    }
-
-    /// Only edges that look at single pods or nodes care for a pod.
-    pub(crate) fn looks_at_pods(&self) -> bool {
-        self.pod_edges > 0
-    }
-
-    /// A pod came or went, on a node, with the tokens of these accounts.
-    pub(crate) fn pod_moved(&mut self, namespace: Sym, name: PodName, node: Sym, accounts: &[Sym]) {
-        self.moved.names.insert(name);
-        self.moved.nodes.insert(node);
-        let accounts = accounts.iter().map(|a| (namespace, *a));
-        self.moved.accounts.extend(accounts);
-    }
-
     /// Nothing to settle?
     pub(crate) fn quiet(&self) -> bool {
-        self.touched.is_empty() && self.moved.none() && self.stale_in.is_empty()
+        self.touched.is_empty()
+            && self.moved.nothing()
+            && !self.own_nodes.have_moved()
+            && self.moved_sets.is_empty()
     }
 
     /// The subject has these edges now instead of those.
     pub(crate) fn edges_changed(&mut self, id: RowId, before: &[EdgeRow], now: &[EdgeRow]) {
         // those that come before those that go: a set that somebody goes on waiting for stays listed
         for (i, edge) in now.iter().enumerate() {
-            self.pod_edges += usize::from(looks_at_pods(edge.to));
             for key in sets_of(id, edge) {
                 let wait = Wait {
                     subject: id,
@@ -195,9 +157,7 @@ impl Live {
                 let waiting = self.waiting.entry(key).or_default();
                 if waiting.is_empty() && members_are_listed(key.to) {
                     self.fresh.insert(key);
-                    if looks_at_pods(key.to) {
-                        self.on_pods.insert(key);
-                    }
+                    self.awaited.insert(key);
                 }
                 // most sets have one who waits, and a list that is pushed to has room for four
                 waiting.reserve_exact(usize::from(waiting.is_empty()));
@@ -205,7 +165,6 @@ impl Live {
             }
         }
         for (i, edge) in before.iter().enumerate() {
-            self.pod_edges -= usize::from(looks_at_pods(edge.to));
             for key in sets_of(id, edge) {
                 let Some(list) = self.waiting.get_mut(&key) else {
                     continue;
@@ -221,7 +180,11 @@ impl Live {
                 if list.is_empty() {
                     self.waiting.remove(&key);
                     self.fresh.remove(&key);
-                    self.on_pods.remove(&key);
+                    if self.awaited.remove(key)
+                        && let Some(source) = key.source
+                    {
+                        self.own_nodes.close(source);
+                    }
                     for member in self.listed.remove(&key).into_iter().flatten() {
                         if let Some(of) = self.member_of.get_mut(&member) {
                             of.retain(|k| *k != key);
@@ -234,18 +197,12 @@ impl Live {
     }
 
     /// The subject goes: its number may be another's soon.
-    pub(crate) fn gone(&mut self, id: RowId, row: &SubjectRow, subjects: &subjects::Subjects) {
-        for key in self.sets_with(id, row.key, true, true) {
-            for wait in self.waiting.get(&key).into_iter().flatten() {
-                if subjects
-                    .get(wait.subject)
-                    .is_some_and(|r| leans(r, wait.edge, id))
-                {
-                    self.touched.insert(wait.subject);
-                }
-            }
-            self.moved_sets.push(key);
-        }
+    pub(crate) fn gone(&mut self, id: RowId, row: &SubjectRow) {
+        let leaning: Vec<RowId> = self.who_leans_on(id).collect();
+        self.touched.extend(leaning);
+        self.lean(id, row.support.as_deref(), None);
+        let sets = self.sets_with(id, row.key, true, true).into_iter();
+        self.moved_sets.extend(sets.map(|key| (key, row.effective)));
         self.edges_changed(id, &row.edges, &[]);
         for key in self.member_of.remove(&id).into_iter().flatten() {
             if let Some(list) = self.listed.get_mut(&key) {
@@ -253,9 +210,23 @@ impl Live {
             }
         }
         self.moved_level(id, row.effective, Priority::None);
-        self.own_nodes.remove(&id);
         self.touched.remove(&id);
-        self.lists_changed(subjects::namespace_of(row.key));
+    }
+
+    /// Whom the subject holds up.
+    fn who_leans_on(&self, id: RowId) -> impl Iterator<Item = RowId> {
+        let here = self.leaning.range((id, RowId::MIN)..=(id, RowId::MAX));
+        here.map(|(_, leaning)| *leaning)
+    }
+
+    /// Something else holds the subject up.
+    fn lean(&mut self, id: RowId, before: Option<&Support>, now: Option<&Support>) {
+        for by in before.iter().flat_map(|support| support.by).flatten() {
+            self.leaning.remove(&(by, id));
+        }
+        for by in now.iter().flat_map(|support| support.by).flatten() {
+            self.leaning.insert((by, id));
+        }
     }
 
     fn moved_level(&mut self, id: RowId, before: Priority, now: Priority) {
@@ -281,99 +252,23 @@ impl Live {
     /// Whose edges lead to a set that the subject belongs to, or would if it were there and lent its token.
     pub(crate) fn who_waits_for(&self, id: RowId, key: SubjectKey) -> Vec<RowId> {
         let sets = self.sets_with(id, key, true, true);
-        self.who_waits(&sets)
+        sets.into_iter()
+            .flat_map(|key| self.who_waits(key))
+            .collect()
     }
 
-    /// Whose edges lead to sets in which somebody is gone or is listed anew since this was asked for last.
-    pub(crate) fn sets_moved(&mut self) -> Vec<RowId> {
-        let sets = std::mem::take(&mut self.moved_sets);
-        self.who_waits(&sets)
+    /// Whose edges lead to sets in which somebody is gone or is listed anew since this was asked for last, and up to
+    /// which priority that may concern them, if it is no less than `least`.
+    pub(crate) fn sets_moved(&mut self, least: Priority) -> Vec<(RowId, Priority)> {
+        let sets = std::mem::take(&mut self.moved_sets).into_iter();
+        let sets = sets.filter(|(_, up_to)| *up_to >= least);
+        let concerns = |(key, up_to)| self.who_waits(key).map(move |id| (id, up_to));
+        sets.flat_map(concerns).collect()
     }
 
-    fn who_waits(&self, sets: &[SetKey]) -> Vec<RowId> {
-        let waiting = sets.iter().filter_map(|key| self.waiting.get(key));
-        waiting.flatten().map(|wait| wait.subject).collect()
-    }
-
-    /// Brings the listed sets up to date. Whoever leaned on a member that left is touched; members that
-    /// came are returned, as they may raise who waits.
-    fn list(&mut self, ledger: &Ledger) -> Vec<RowId> {
-        let moved = std::mem::take(&mut self.moved);
-        let namespaces = std::mem::take(&mut self.stale_in);
-        let mut came = Vec::new();
-        let stale = |key: &SetKey| match key.to {
-            ToKey::SecretOwners(Sym::STAR)
-            | ToKey::SecretOwnersOf(Sym::STAR, _)
-            | ToKey::Reaim(Sym::STAR)
-            | ToKey::ReaimOf(Sym::STAR, _) => !namespaces.is_empty(),
-            ToKey::SecretOwners(ns)
-            | ToKey::SecretOwnersOf(ns, _)
-            | ToKey::Reaim(ns)
-            | ToKey::ReaimOf(ns, _) => namespaces.contains(&ns),
-            _ if moved.all => true,
-            ToKey::PodTokensOf(_, name) => {
-                let name = ledger.names.pod(ledger.names.text(name));
-                name.is_some_and(|name| moved.names.contains(&name))
-            }
-            ToKey::NodeTokens(_, node) => moved.nodes.contains(&node),
-            ToKey::OwnNodeTokens(_) => key.source.is_some_and(|id| {
-                let on = self.own_nodes.get(&id);
-                on.is_none_or(|on| !on.is_disjoint(&moved.nodes))
-                    || ledger.subjects.get(id).is_none_or(|row| match row.key {
-                        SubjectKey::Account(ns, name) => moved.accounts.contains(&(ns, name)),
-                        _ => false,
-                    })
-            }),
-            _ => false,
-        };
-        let fresh = std::mem::take(&mut self.fresh);
-        let mut keys: Vec<SetKey> = fresh.iter().copied().collect();
-        let mut look = |sets: &mut dyn Iterator<Item = &SetKey>| {
-            keys.extend(sets.filter(|k| stale(k) && !fresh.contains(*k)));
-        };
-        // of all sets, a pod can only have changed these
-        if !namespaces.is_empty() || moved.all {
-            look(&mut self.waiting.keys().filter(|k| members_are_listed(k.to)));
-        } else if !moved.none() {
-            look(&mut self.on_pods.iter());
-        }
-        for key in keys {
-            let source = key
-                .source
-                .and_then(|id| ledger.subjects.get(id))
-                .map(|r| r.key);
-            let source = source.unwrap_or(SubjectKey::User(Sym::EMPTY));
-            let now = match (key.source, key.to) {
-                (Some(id), ToKey::OwnNodeTokens(scope)) => {
-                    let nodes = ledger.own_nodes(source);
-                    let now = ledger.tokens_on(scope, &nodes);
-                    self.own_nodes.insert(id, nodes.into_iter().collect());
-                    now
-                }
-                _ => ledger.members(key.to, source),
-            };
-            let before = self.listed.insert(key, now.clone()).unwrap_or_default();
-            if now != before {
-                self.ways.take();
-                self.moved_sets.push(key);
-            }
-            for left in before.iter().filter(|m| now.binary_search(m).is_err()) {
-                if let Some(of) = self.member_of.get_mut(left) {
-                    of.retain(|k| *k != key);
-                }
-                for wait in self.waiting.get(&key).into_iter().flatten() {
-                    let row = ledger.subjects.get(wait.subject);
-                    if row.is_some_and(|r| leans(r, wait.edge, *left)) {
-                        self.touched.insert(wait.subject);
-                    }
-                }
-            }
-            for new in now.iter().filter(|m| before.binary_search(m).is_err()) {
-                self.member_of.entry(*new).or_default().push(key);
-                came.push(*new);
-            }
-        }
-        came
+    fn who_waits(&self, key: SetKey) -> impl Iterator<Item = RowId> {
+        let waiting = self.waiting.get(&key).into_iter().flatten();
+        waiting.map(|wait| wait.subject)
     }
 
     /// The strongest two members of a set, the stronger one first; `steps` counts who is looked at.
@@ -537,13 +432,6 @@ fn reaches(
     (level, by)
 }
 
-/// The subject is held up by this edge and that subject.
-fn leans(row: &SubjectRow, edge: u32, on: RowId) -> bool {
-    row.support
-        .as_deref()
-        .is_some_and(|s| s.edge == edge && s.by.contains(&Some(on)))
-}
-
 fn belongs(ledger: &Ledger, id: RowId, to: ToKey) -> bool {
     let Some(row) = ledger.subjects.get(id) else {
         return false;
@@ -585,6 +473,7 @@ pub(crate) fn settle(ledger: &mut Ledger) -> Map<RowId, Priority> {
             before.entry(id).or_insert(row.effective);
             live.moved_level(id, row.effective, to);
             row.effective = to;
+            live.lean(id, row.support.as_deref(), support.as_ref());
             row.support = support.map(Box::new);
         };
     // whoever leans on what changed falls to its own priority
@@ -592,22 +481,12 @@ pub(crate) fn settle(ledger: &mut Ledger) -> Map<RowId, Priority> {
     let mut seen: Dirty<RowId> = Dirty::default();
     let mut open: Vec<RowId> = live.touched.drain().collect();
     while let Some(id) = open.pop() {
-        let Some(row) = ledger.subjects.get(id) else {
-            continue;
-        };
-        if !seen.insert(id) {
+        if ledger.subjects.get(id).is_none() || !seen.insert(id) {
             continue;
         }
         fallen.push(id);
-        for key in live.sets_with(id, row.key, true, true) {
-            for wait in live.waiting.get(&key).into_iter().flatten() {
-                steps += 1;
-                let leaning = ledger.subjects.get(wait.subject);
-                if leaning.is_some_and(|r| leans(r, wait.edge, id)) {
-                    open.push(wait.subject);
-                }
-            }
-        }
+        let leaning = live.who_leans_on(id);
+        open.extend(leaning.inspect(|_| steps += 1));
     }
     for id in &fallen {
         let own = ledger.subjects.get(*id).map(|r| r.own).unwrap_or_default();

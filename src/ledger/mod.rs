@@ -15,7 +15,6 @@
 
 mod accepted;
 mod alike;
-mod blocks;
 mod change;
 #[cfg(test)]
 mod cost;
@@ -26,22 +25,25 @@ mod graph;
 mod live;
 mod names;
 mod piece;
+mod pod_counts;
 mod pod_name;
+mod pods;
 mod policy;
 mod query;
 mod rows;
 mod selfcheck;
 mod settle;
+mod shelves;
 mod since;
 #[cfg(test)]
 mod stage;
+mod subject_counts;
 mod subjects;
 mod table;
 mod tally;
 mod watch;
 
 pub use accepted::{Proposal, Unmatched};
-pub use blocks::{Blocks, Shelf};
 pub use change::{Change, FaultReason, ObjectRef, Problem, Severity, WatchEvent};
 pub use details::{Detailed, Details};
 pub use policy::Policy;
@@ -52,15 +54,16 @@ pub use query::{
     SubjectLine, SubjectView, TokenSource, TokenView, Verdict, Views, WorkloadLine,
 };
 pub use selfcheck::SelfCheck;
+pub use shelves::{Blocks, Shelf, Shelves};
 pub use tally::{
     AcceptedRisk, ByLevel, ByPriority, Judged, NamespaceBlock, RuleCount, Snapshot, SubjectDetail,
     WorkloadDetail,
 };
 pub use watch::WatchState;
 
-use crate::object::{Binding, Object, Origin, Pod, Resource, Role, ServiceAccount, Subject};
+use crate::object::{Binding, Object, Origin, Resource, Role, ServiceAccount, Subject};
 use crate::rbac::{MASTERS, OLDEST, PackedRules, ServerVersion, shipped_roles};
-use crate::risk::{Catalogue, Priority, To, audience_accepted, secret_may_be_token_of};
+use crate::risk::{Catalogue, Priority, To, secret_may_be_token_of};
 use alike::AllAlike;
 use dependents::Dependents;
 use grants::{Counted, MovedGrants};
@@ -69,12 +72,13 @@ use piece::Piece;
 use pod_name::PodName;
 use rows::{
     AccountRow, AggregationRow, BindingRow, NamespaceRow, Oddities, PodRow, PodShape, RoleRow,
-    SecretRow, SubjectKey, Times, TokenRow,
+    SubjectKey, Times,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use subjects::{Subjects, namespace_of};
-use table::{Map, Part, RowId, Table, make_room};
+use subject_counts::MovedSubjects;
+use subjects::Subjects;
+use table::{Map, Part, RowId, Table};
 
 /// What the world behind the source is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,9 +156,13 @@ pub struct Ledger {
     /// Shapes of pods, shared between replicas, and how many have each.
     shapes: Piece<Map<Arc<PodShape>, u32>>,
     /// Live pods of each shape by namespace.
-    replicas: Piece<Map<Sym, Map<Arc<PodShape>, Replicas>>>,
+    replicas: Piece<Map<Sym, Map<Arc<PodShape>, u32>>>,
+    /// Those of them that are on no node yet and will be able to take theirs.
+    unplaced: Piece<Map<Sym, Map<Arc<PodShape>, u32>>>,
     /// Live pods that can take the node they are on, by the worst token there as last counted; by namespace.
     escapes: Piece<Map<Sym, ByLevel>>,
+    /// Live pods that run as the account without its projected token, but for mirrors of static pods.
+    running_bare: Piece<Map<(Sym, Sym), u32>>,
     /// Live pods that carry a projected API token of the account.
     carried: Piece<Map<(Sym, Sym), u32>>,
     /// Accounts whose last live pod has gone, each with the moment until which edges still lead there.
@@ -236,14 +244,6 @@ impl Clone for Reached {
     }
 }
 
-/// The live pods of one shape in a namespace.
-#[derive(Clone, Copy, Debug, Default)]
-struct Replicas {
-    live: u32,
-    /// Those on no node.
-    unplaced: u32,
-}
-
 #[derive(Clone, Debug, Default)]
 struct NodePods {
     pods: Vec<RowId>,
@@ -271,23 +271,24 @@ struct DirtySets {
     subjects: Dirty<RowId>,
     /// Subjects whose status may differ.
     statuses: Dirty<RowId>,
-    /// To be counted anew altogether.
+    /// They may have come or gone.
     namespaces: Dirty<Sym>,
-    /// Only what is counted in subjects and pods.
-    inhabitants: Dirty<Sym>,
+    /// What is counted in pods is to be counted anew.
+    pods_in: Dirty<Sym>,
     /// Nothing but the number of live pods of these shapes, by as many.
     replicas: Map<Sym, Map<Arc<PodShape>, i32>>,
     /// Of these the tokens of pods may be those of others: nodes elsewhere may show it.
     tokens: Dirty<Sym>,
-    /// The tokens of these accounts may be worth something else, the same.
+    /// The tokens of these accounts may be worth something else, the same; so are pods that carry them.
     worths: Dirty<(Sym, Sym)>,
     /// What these owe to groups alone may be something else.
     rests: Dirty<RowId>,
     /// Roles and bindings.
     grants: MovedGrants,
+    counted_subjects: MovedSubjects,
     /// The worst token on these may be another.
     nodes: Dirty<Sym>,
-    /// Live pods that came to a node or left it, and cannot take it themselves.
+    /// Live pods that came to a node or left it.
     passed: Vec<Passed>,
     /// Something moved that only since looks at.
     times: bool,
@@ -302,14 +303,18 @@ struct DirtySets {
     /// Something moved that subjects, that workloads in detail show.
     subject_details: bool,
     workload_details: bool,
+    /// Rises were seen, or are told of no more.
+    escalations: bool,
 }
 
 impl DirtySets {
     /// Something is to be counted anew.
     fn counts(&self) -> bool {
-        let sets = [&self.namespaces, &self.inhabitants, &self.nodes];
+        let sets = [&self.namespaces, &self.pods_in, &self.nodes];
         !self.replicas.is_empty()
             || !self.grants.is_empty()
+            || !self.counted_subjects.is_empty()
+            || !self.worths.is_empty()
             || sets.iter().any(|set| !set.is_empty())
     }
 }
@@ -334,6 +339,8 @@ impl Ledger {
             role_refs: Piece::default(),
             shapes: Piece::default(),
             replicas: Piece::default(),
+            unplaced: Piece::default(),
+            running_bare: Piece::default(),
             escapes: Piece::default(),
             carried: Piece::default(),
             lingering: Piece::default(),
@@ -872,14 +879,13 @@ impl Ledger {
         for key in &linked.subjects {
             let (subject, new) = self.subjects.ensure(*key);
             if new {
-                self.live.lists_changed(namespace_of(*key));
+                self.subject_came(subject, *key);
             }
             if let Some(row) = self.subjects.get_mut(subject)
                 && !row.bindings.contains(&id)
             {
                 row.bindings.push(id);
             }
-            self.dirty.inhabitants.insert(namespace_of(*key));
         }
         self.dirty.bindings.insert(id);
         self.grant_stirred(id);
@@ -911,7 +917,6 @@ impl Ledger {
             }
             self.subject_and_members_moved(*key);
             self.release_subject(subject);
-            self.dirty.inhabitants.insert(namespace_of(*key));
         }
         self.binding_out(namespace, id);
         if let Some(role) = self.roles.find(reference.1, reference.2) {
@@ -940,8 +945,6 @@ impl Ledger {
         let key = row.key;
         self.forget_judgement(id);
         self.dirty.subjects.remove(&id);
-        self.dirty.inhabitants.insert(namespace_of(key));
-        self.worth_moved(key);
         self.token_gone(key);
         self.remove_subject(id);
     }
@@ -951,30 +954,39 @@ impl Ledger {
         let SubjectKey::Account(namespace, name) = key else {
             return;
         };
-        let name = self.names.text(name);
-        let guessed = |secret: &SecretRow| {
-            secret_may_be_token_of(self.names.text(secret.name)).is_some_and(|of| *of == *name)
-        };
-        let mut shapes = self.replicas.get(&namespace).into_iter().flatten();
-        if shapes.any(|(shape, _)| shape.secrets.iter().any(guessed)) {
+        if self.carried_by_name.contains_key(&(namespace, name)) {
             self.dirty.tokens.insert(namespace);
         }
     }
 
     /// Tokens of the subject, if it is an account, may be worth something else.
     fn worth_moved(&mut self, key: SubjectKey) {
-        if let SubjectKey::Account(namespace, name) = key {
+        // before anything has been counted, all of it is to be
+        if let SubjectKey::Account(namespace, name) = key
+            && !self.blocks.is_empty()
+        {
             self.dirty.worths.insert((namespace, name));
         }
     }
 
+    /// A subject is new.
+    fn subject_came(&mut self, id: RowId, key: SubjectKey) {
+        self.subject_stirred(id);
+        self.worth_moved(key);
+        self.account_turned(key);
+    }
+
     /// Takes a subject out, whose judgement is out of the counts already.
     fn remove_subject(&mut self, id: RowId) {
+        self.subject_out(id);
         if let Some(row) = self.subjects.get(id) {
-            self.live.gone(id, row, &self.subjects);
+            let key = row.key;
+            self.live.gone(id, row);
             if row.depends.get().is_some() {
                 self.dependents.subject(id, row.depends.get(), None);
             }
+            self.worth_moved(key);
+            self.account_turned(key);
         }
         self.subjects.remove(id);
         self.answered.remove(&id);
@@ -996,20 +1008,19 @@ impl Ledger {
         let (_, old) = self.accounts.put(namespace, name, row);
         self.dirty.times |= old.as_ref().is_some_and(|o| o.created != created);
         let before = old.as_ref().map(|o| o.secrets.clone()).unwrap_or_default();
-        if before != secrets {
-            self.list_secrets(namespace, name, &before, &secrets);
-        }
+        self.list_secrets(namespace, name, &before, &secrets);
         let (id, new) = self.subjects.ensure(SubjectKey::Account(namespace, name));
         if let Some(row) = self.subjects.get_mut(id) {
             if new || !row.exists {
                 self.live.touch(id);
-                self.live.lists_changed(namespace);
-                self.dirty.inhabitants.insert(namespace);
             }
             row.exists = true;
         }
         if new {
+            self.subject_came(id, SubjectKey::Account(namespace, name));
             self.dirty.subjects.insert(id);
+        } else if old.is_none() {
+            self.account_turned(SubjectKey::Account(namespace, name));
         }
         if old.is_none() {
             self.subject_row_exists(id, true);
@@ -1022,9 +1033,8 @@ impl Ledger {
             return;
         };
         self.list_secrets(namespace, name, &row.secrets, &[]);
-        self.dirty.inhabitants.insert(namespace);
         self.touch_account(namespace, name);
-        self.live.lists_changed(namespace);
+        self.account_turned(SubjectKey::Account(namespace, name));
         if let Some(id) = self.subjects.find(SubjectKey::Account(namespace, name)) {
             self.subject_row_exists(id, false);
             self.bindings_of_subject_moved(id);
@@ -1049,6 +1059,9 @@ impl Ledger {
     }
 
     fn list_secrets(&mut self, namespace: Sym, account: Sym, before: &[Sym], now: &[Sym]) {
+        if before == now {
+            return;
+        }
         let here = self.secret_owners.entry(namespace).or_default();
         for secret in before {
             if let Some(owners) = here.get_mut(secret) {
@@ -1070,8 +1083,6 @@ impl Ledger {
         if here.is_empty() {
             self.secret_owners.remove(&namespace);
         }
-        self.dirty.tokens.insert(namespace);
-        self.dirty.inhabitants.insert(namespace);
         for secret in before.iter().chain(now) {
             // a Secret that nobody lists is guessed by its name
             let guess = secret_may_be_token_of(self.names.text(*secret));
@@ -1080,272 +1091,30 @@ impl Ledger {
             }
         }
         self.touch_account(namespace, account);
-        self.live.lists_changed(namespace);
+        self.live.secrets_moved(namespace);
+        let carried = self.carried_secrets.get(&namespace);
+        let carried = |secret| carried.is_some_and(|here| here.contains_key(secret));
+        // a pod that has just come or gone is counted by what it carried then
+        let moved = self.dirty.replicas.contains_key(&namespace);
+        if moved || before.iter().chain(now).any(carried) {
+            self.dirty.tokens.insert(namespace);
+            self.dirty.pods_in.insert(namespace);
+            self.live.owners_moved();
+        }
     }
 
-    // === pods
-
-    fn put_pod(&mut self, namespace: Sym, name: PodName, pod: &Pod) {
-        let names = &mut self.names;
-        let alike = &mut *self.alike;
-        let containers = &mut alike.containers;
-        let mut syms = |names: &mut Names, list: &[String]| {
-            let list: Vec<Sym> = list.iter().map(|c| names.intern(c)).collect();
-            containers.share(list)
-        };
-        let tokens: Vec<TokenRow> = pod
-            .tokens
-            .iter()
-            .map(|t| TokenRow {
-                accepted: audience_accepted(t.audience.as_deref(), &self.settings.audiences),
-                at_default_path: t.at_default_path,
-                containers: syms(names, &t.containers),
-            })
-            .collect();
-        let shape = PodShape {
-            account: names.intern(&pod.service_account),
-            workload: pod
-                .workload
-                .as_ref()
-                .map(|w| (names.intern(&w.kind), names.intern(&w.name))),
-            automount: pod.automount,
-            mirror: pod.mirror,
-            predicted: pod.predicted,
-            escape: pod.escape,
-            tokens: alike.tokens.share(tokens),
-            secrets: pod
-                .secrets
-                .iter()
-                .map(|s| SecretRow {
-                    name: names.intern(&s.name),
-                    source: s.source,
-                    containers: syms(names, &s.containers),
-                })
-                .collect(),
-        };
-        let shape = match self.shapes.get_key_value(&shape) {
-            Some((known, _)) => known.clone(),
-            None => Arc::new(shape),
-        };
-        let row = PodRow {
-            shape,
-            node: self.names.intern(&pod.node),
-            phase: pod.phase,
-        };
-        if let Some(old) = self
-            .pods
-            .find(namespace, name)
-            .and_then(|id| self.pods.get(id))
-            && old.node == row.node
-            && old.phase == row.phase
-            && Arc::ptr_eq(&old.shape, &row.shape)
-        {
-            self.pods.touch(namespace, name);
+    /// A subject came or went, or its account did: sets may have it, or no longer, to which no key of it leads. None
+    /// has it while no pod carries its token and nobody in its namespace lists a Secret.
+    fn account_turned(&mut self, key: SubjectKey) {
+        let SubjectKey::Account(namespace, name) = key else {
             return;
-        }
-        let linked = row.clone();
-        let (id, old) = self.pods.put(namespace, name, row);
-        if let Some(old) = old {
-            self.unlink_pod(id, namespace, name, &old);
-        }
-        self.pod_moved(namespace, name, &linked);
-        self.replica(namespace, &linked, true);
-        if linked.node != Sym::EMPTY {
-            let node = self.nodes.entry(linked.node).or_default();
-            make_room(&mut node.pods);
-            node.pods.push(id);
-            if linked.takes_node() {
-                node.escapes += 1;
-                let (priority, status) = node.worst;
-                self.escapes.entry(namespace).or_default()[priority as usize][status as usize] += 1;
-            }
-            self.passed(namespace, &linked, true);
-        }
-        if linked.live() {
-            self.carry(namespace, &linked.shape, true);
-        }
-    }
-
-    /// Edges that look at single pods or nodes may lead elsewhere.
-    fn pod_moved(&mut self, namespace: Sym, name: PodName, row: &PodRow) {
-        if self.live.looks_at_pods() {
-            let accounts = self.tokens_of(namespace, &row.shape);
-            self.live.pod_moved(namespace, name, row.node, &accounts);
-        }
-    }
-
-    fn unlink_pod(&mut self, id: RowId, namespace: Sym, name: PodName, row: &PodRow) {
-        self.pod_moved(namespace, name, row);
-        self.replica(namespace, row, false);
-        if let Some(node) = self.nodes.get_mut(&row.node) {
-            if let Some(at) = node.pods.iter().position(|p| *p == id) {
-                node.pods.swap_remove(at);
-            }
-            if row.takes_node() {
-                node.escapes -= 1;
-                let (priority, status) = node.worst;
-                if let Some(here) = self.escapes.get_mut(&namespace) {
-                    here[priority as usize][status as usize] -= 1;
-                }
-            }
-            if node.pods.is_empty() {
-                self.nodes.remove(&row.node);
-            }
-            self.passed(namespace, row, false);
-        }
-        if row.live() {
-            self.carry(namespace, &row.shape, false);
-        }
-    }
-
-    /// A pod came to its node or left it.
-    fn passed(&mut self, namespace: Sym, pod: &PodRow, came: bool) {
-        if !self.watching || pod.takes_node() {
-            self.dirty.nodes.insert(pod.node);
-        } else if pod.live() {
-            let (node, shape) = (pod.node, pod.shape.clone());
-            self.dirty.passed.push(Passed {
-                node,
-                namespace,
-                shape,
-                came,
-            });
-        }
-    }
-
-    /// One pod of its shape more or less.
-    fn replica(&mut self, namespace: Sym, pod: &PodRow, up: bool) {
-        count(&mut self.shapes, pod.shape.clone(), up);
-        if self.watching {
-            // a namespace may begin or end with a pod that is done
-            self.dirty.replicas.entry(namespace).or_default();
-        } else {
-            self.dirty.inhabitants.insert(namespace);
-        }
-        if !pod.live() {
-            return;
-        }
-        let unplaced = u32::from(pod.node == Sym::EMPTY);
-        let here = self.replicas.entry(namespace).or_default();
-        let replicas = here.entry(pod.shape.clone()).or_default();
-        if up {
-            replicas.live += 1;
-            replicas.unplaced += unplaced;
-        } else {
-            replicas.live -= 1;
-            replicas.unplaced -= unplaced;
-        }
-        if replicas.live == 0 {
-            here.remove(&pod.shape);
-            if here.is_empty() {
-                self.replicas.remove(&namespace);
-                self.escapes.remove(&namespace);
-            }
-        }
-        if let Some(here) = self.dirty.replicas.get_mut(&namespace) {
-            *here.entry(pod.shape.clone()).or_default() += if up { 1 } else { -1 };
-        }
-    }
-
-    /// Counts what a live pod carries, up or down. Who carries a token at all is what edges look at.
-    fn carry(&mut self, namespace: Sym, shape: &PodShape, up: bool) {
-        if shape.tokens.iter().any(|t| t.accepted) && shape.account != Sym::EMPTY {
-            let key = (namespace, shape.account);
-            if count(&mut self.carried, key, up) {
-                if up {
-                    self.lingering.remove(&key);
-                } else if self.settings.pod_grace > 0 {
-                    self.lingering
-                        .insert(key, self.now + self.settings.pod_grace);
-                }
-                self.touch_account(namespace, shape.account);
-            }
-        }
-        for secret in &shape.secrets {
-            let secrets = self.carried_secrets.entry(namespace).or_default();
-            let turned = count(secrets, secret.name, up);
-            if secrets.is_empty() {
-                self.carried_secrets.remove(&namespace);
-            }
-            if turned {
-                let guess = secret_may_be_token_of(self.names.text(secret.name)).map(str::to_owned);
-                if let Some(guess) = guess {
-                    let key = (namespace, self.names.intern(&guess));
-                    let list = self.carried_by_name.entry(key).or_default();
-                    list.retain(|s| *s != secret.name);
-                    if up {
-                        list.push(secret.name);
-                    } else if list.is_empty() {
-                        self.carried_by_name.remove(&key);
-                    }
-                }
-                for owner in self.secret_owners_of(namespace, secret.name) {
-                    self.touch_account(namespace, owner);
-                }
-            }
-        }
-    }
-
-    /// The sets that an account belongs to may have changed.
-    fn touch_account(&mut self, namespace: Sym, account: Sym) {
-        if let Some(id) = self.subjects.find(SubjectKey::Account(namespace, account)) {
-            self.live.touch(id);
-        }
-    }
-
-    /// The account whose legacy token the Secret is, as far as names tell (catalogue D.2).
-    fn secret_owners_of(&self, namespace: Sym, secret: Sym) -> Vec<Sym> {
-        let here = self.secret_owners.get(&namespace);
-        if let Some(owners) = here.and_then(|secrets| secrets.get(&secret)) {
-            return owners.clone();
-        }
-        secret_may_be_token_of(self.names.text(secret))
-            .and_then(|account| self.names.get(account))
-            .filter(|a| {
-                self.subjects
-                    .find(SubjectKey::Account(namespace, *a))
-                    .is_some()
-            })
-            .into_iter()
-            .collect()
-    }
-
-    /// Do edges through pods lead to the account? A live pod carries its API token, or carried it a little
-    /// while ago.
-    fn lends_token(&self, namespace: Sym, account: Sym) -> bool {
-        let key = (namespace, account);
-        if self.carried.contains_key(&key) || self.lingering.contains_key(&key) {
-            return true;
-        }
-        let Some(carried) = self.carried_secrets.get(&namespace) else {
-            return false;
         };
-        // as [`Ledger::secret_owners_of`] has it, from the account's side: a namespace may have thousands
-        let listed = self
-            .accounts
-            .find(namespace, account)
-            .and_then(|id| self.accounts.get(id));
-        let by_name = self.carried_by_name.get(&key).into_iter().flatten();
-        listed.is_some_and(|row| row.secrets.iter().any(|s| carried.contains_key(s)))
-            || by_name
-                .copied()
-                .any(|s| self.secret_owners_of(namespace, s).contains(&account))
-    }
-
-    /// Accounts whose API token the pod carries, by name, without duplicates.
-    fn tokens_of(&self, namespace: Sym, shape: &PodShape) -> Vec<Sym> {
-        let mut out = Vec::new();
-        if shape.account != Sym::EMPTY && shape.tokens.iter().any(|t| t.accepted) {
-            out.push(shape.account);
+        if self.secret_owners.contains_key(&namespace) {
+            self.live.secrets_moved(namespace);
         }
-        for secret in &shape.secrets {
-            for owner in self.secret_owners_of(namespace, secret.name) {
-                if !out.contains(&owner) {
-                    out.push(owner);
-                }
-            }
+        if self.may_be_carried(namespace, name) {
+            self.live.tokens_moved();
         }
-        out
     }
 
     /// Where an object of the input stands.

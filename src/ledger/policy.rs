@@ -3,6 +3,7 @@
 use super::Ledger;
 use super::accepted::Accepted;
 use super::names::Sym;
+use super::table::RowId;
 use super::tally::{AcceptedRisk, RuleCounts};
 use crate::object::Subject;
 use crate::risk::{Acceptance, Catalogue, Priority};
@@ -66,9 +67,10 @@ impl Ledger {
                 .blocks
                 .iter()
                 .filter_map(|(name, _)| self.names.get(name));
-            self.dirty.namespaces.extend(names);
-            let all = self.subjects.iter().map(|(id, _)| id);
-            self.dirty.rests.extend(all);
+            self.dirty.pods_in.extend(names);
+            let all: Vec<RowId> = self.subjects.iter().map(|(id, _)| id).collect();
+            self.dirty.rests.extend(&all);
+            all.into_iter().for_each(|id| self.subject_stirred(id));
         }
     }
 

@@ -141,6 +141,13 @@ pub(crate) struct PodShape {
     pub(crate) secrets: Box<[SecretRow]>,
 }
 
+impl PodShape {
+    /// It uses its account although it has no projected token of it. A mirror of a static pod has none of its own.
+    pub(crate) fn runs_bare(&self) -> bool {
+        !self.mirror && self.account != Sym::EMPTY && !self.tokens.iter().any(|t| t.accepted)
+    }
+}
+
 /// A projected token that containers mount.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct TokenRow {

@@ -15,7 +15,7 @@ use super::tally::ByLevel;
 use super::{Ledger, Sym};
 use crate::object::Resource;
 use crate::risk::{Assessment, Reaches};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A self-check on its way. Give it the ledger between settled batches, again and again.
@@ -101,6 +101,19 @@ impl SelfCheck {
     }
 }
 
+/// Live pods of a namespace, by what they are counted by.
+#[derive(Default, PartialEq)]
+struct LivePods<'a> {
+    replicas: Map<&'a Arc<PodShape>, u32>,
+    unplaced: Map<&'a Arc<PodShape>, u32>,
+    running_bare: Map<Sym, u32>,
+    escapes: ByLevel,
+}
+
+fn copied<'a>((shape, pods): (&'a Arc<PodShape>, &u32)) -> (&'a Arc<PodShape>, u32) {
+    (shape, *pods)
+}
+
 impl Ledger {
     /// How many roles, subjects and namespaces differ, all at once. Call it between settled batches.
     pub fn selfcheck(&self) -> u64 {
@@ -135,35 +148,42 @@ impl Ledger {
         unlike.count() + miscounted.count() + misjudged.count() + self.miscounted_pods()
     }
 
-    /// Namespaces in which the pods of some shape, or those that can take their node, are others than were counted
-    /// up and down.
+    /// Namespaces in which live pods are others than were counted up and down.
     fn miscounted_pods(&self) -> usize {
-        let mut replicas: Map<Sym, Map<&Arc<PodShape>, (u32, u32)>> = Map::default();
-        let mut escapes: Map<Sym, ByLevel> = Map::default();
+        let mut held: BTreeMap<Sym, LivePods<'_>> = BTreeMap::new();
         for (_, ns, _, pod) in self.pods.iter().filter(|(.., p)| p.live()) {
-            let here = replicas.entry(ns).or_default();
-            let (live, unplaced) = here.entry(&pod.shape).or_default();
-            *live += 1;
-            *unplaced += u32::from(pod.node == Sym::EMPTY);
+            let here = held.entry(ns).or_default();
+            *here.replicas.entry(&pod.shape).or_default() += 1;
+            if pod.node == Sym::EMPTY && pod.shape.escape != 0 {
+                *here.unplaced.entry(&pod.shape).or_default() += 1;
+            }
+            if pod.shape.runs_bare() {
+                *here.running_bare.entry(pod.shape.account).or_default() += 1;
+            }
             if let Some(on) = self.nodes.get(&pod.node).filter(|_| pod.takes_node()) {
                 let (priority, status) = on.worst;
-                escapes.entry(ns).or_default()[priority as usize][status as usize] += 1;
+                here.escapes[priority as usize][status as usize] += 1;
             }
         }
-        let known = |ns: &Sym| {
-            let here = self.replicas.get(ns).into_iter().flatten();
-            let here = here.map(|(shape, r)| (shape, (r.live, r.unplaced)));
-            here.collect::<Map<_, _>>()
-        };
-        let spaces: BTreeSet<Sym> = replicas
-            .keys()
-            .chain(self.replicas.keys())
-            .copied()
-            .collect();
+        let mut counted: BTreeMap<Sym, LivePods<'_>> = BTreeMap::new();
+        for (ns, replicas) in self.replicas.iter() {
+            counted.entry(*ns).or_default().replicas = replicas.iter().map(copied).collect();
+        }
+        for (ns, unplaced) in self.unplaced.iter() {
+            counted.entry(*ns).or_default().unplaced = unplaced.iter().map(copied).collect();
+        }
+        for ((ns, account), pods) in self.running_bare.iter() {
+            let here = counted.entry(*ns).or_default();
+            here.running_bare.insert(*account, *pods);
+        }
+        for (ns, escapes) in self.escapes.iter() {
+            counted.entry(*ns).or_default().escapes = *escapes;
+        }
+        let spaces: BTreeSet<&Sym> = held.keys().chain(counted.keys()).collect();
+        let none = LivePods::default();
         let wrong = spaces.into_iter().filter(|ns| {
-            let counted = self.escapes.get(ns).copied().unwrap_or_default();
-            replicas.remove(ns).unwrap_or_default() != known(ns)
-                || escapes.get(ns).copied().unwrap_or_default() != counted
+            let [held, counted] = [&held, &counted].map(|all| all.get(ns).unwrap_or(&none));
+            held != counted
         });
         wrong.count()
     }
@@ -264,19 +284,19 @@ mod tests {
                 l.subjects.get_mut(id).expect("a subject").edges = Box::default();
             }),
             ("a namespace's counts", &|l| {
-                let block = l.blocks.get_mut("a").expect("a block");
+                let (_, block) = l.blocks.find_mut("a").expect("a block");
                 Arc::make_mut(block).pods += 1;
             }),
             ("pods of a shape", &|l| {
                 let here = l.replicas.values_mut().flat_map(|here| here.values_mut());
-                here.for_each(|replicas| replicas.unplaced += 1);
+                here.for_each(|pods| *pods += 1);
             }),
             ("pods that can take their node", &|l| {
                 let namespace = l.names.get("a").expect("a name");
                 l.escapes.entry(namespace).or_default()[0][0] += 1;
             }),
             ("a namespace that is gone", &|l| {
-                l.blocks.insert(Arc::from("gone"), Arc::default());
+                l.blocks.put((Arc::from("gone"), Arc::default()));
             }),
             ("objects without history", &|l| l.without_history[1] += 1),
             ("the cluster's own counts", &|l| {
@@ -359,12 +379,8 @@ mod tests {
         }
     }
 
-    /// A Secret that nobody lists may be the token of an account by its name, as long as there is such an account;
-    /// when that goes with the last binding that names it, the worst token on the node may be another.
-    #[test]
-    fn a_token_by_its_name_goes_with_its_account() {
-        let mut s = Stage::new();
-        s.role("reads", &["get,list | core | secrets"], &[NOW]);
+    /// A pod in namespace a with a Secret that nobody lists.
+    fn carries_token_of_x(s: &mut Stage) {
         s.put(Object::Pod(Box::new(Pod {
             meta: Meta {
                 namespace: "a".into(),
@@ -382,6 +398,15 @@ mod tests {
             escape: 1,
             ..Default::default()
         })));
+    }
+
+    /// A Secret that nobody lists may be the token of an account by its name, as long as there is such an account;
+    /// when that goes with the last binding that names it, the worst token on the node may be another.
+    #[test]
+    fn a_token_by_its_name_goes_with_its_account() {
+        let mut s = Stage::new();
+        s.role("reads", &["get,list | core | secrets"], &[NOW]);
+        carries_token_of_x(&mut s);
         let worst = |s: &Stage| {
             let judged = s.ledger.snapshot().judged;
             judged.namespaces.get("a").expect("a").node_escape_pods
@@ -395,6 +420,47 @@ mod tests {
         s.delete(Resource::ClusterRoleBindings, "x");
         s.settle();
         assert_eq!(worst(&s), nobodys);
+        assert_eq!(s.ledger.selfcheck(), 0);
+    }
+    /// A pod goes with an account that was told by the name of its Secret: it is counted out as it was counted.
+    #[test]
+    fn a_pod_that_goes_with_its_account_is_counted_out_as_it_was() {
+        let mut s = Stage::new();
+        s.bind("b", "nothing", &["sa:a/x"], &[NOW]);
+        carries_token_of_x(&mut s);
+        s.settle();
+        let needless = |s: &Stage| s.ledger.blocks.get("a").map(|b| b.needless_token_pods);
+        assert_eq!(needless(&s), Some(1));
+        s.account("a/other", NOW);
+        s.delete(Resource::Pods, "a/p");
+        s.delete(Resource::ClusterRoleBindings, "b");
+        s.settle();
+        assert_eq!(needless(&s), Some(0));
+        assert_eq!(s.ledger.selfcheck(), 0);
+    }
+
+    /// A pod that no workload has made goes, and one like it comes: each has a series of its own name.
+    #[test]
+    fn pods_that_stand_alone_change_places() {
+        let mut s = Stage::new();
+        s.role("admin", &["* | * | *"], &[NOW]);
+        s.account("a/strong", NOW);
+        s.bind("strong", "admin", &["sa:a/strong"], &[NOW]);
+        s.pod("a/first", "strong");
+        s.settle();
+        let shown = |s: &Stage| -> Vec<String> {
+            let block = s.ledger.blocks.get("a").expect("a");
+            block
+                .workload_details
+                .iter()
+                .map(|d| d.name.to_string())
+                .collect()
+        };
+        assert_eq!(shown(&s), ["first"]);
+        s.delete(Resource::Pods, "a/first");
+        s.pod("a/second", "strong");
+        s.settle();
+        assert_eq!(shown(&s), ["second"]);
         assert_eq!(s.ledger.selfcheck(), 0);
     }
 }

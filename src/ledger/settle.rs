@@ -1255,7 +1255,7 @@ impl Ledger {
             && std::mem::replace(&mut row.has_rules, has_rules) != has_rules
         {
             // pods with its token are counted by that
-            self.dirty.inhabitants.insert(namespace_of(key));
+            self.worth_moved(key);
         }
         for binding in elsewhere {
             self.grant_stirred(binding);
@@ -1290,7 +1290,7 @@ impl Ledger {
                 self.masters_named += 1;
                 let (id, new) = self.subjects.ensure(SubjectKey::Group(name));
                 if new {
-                    self.dirty.inhabitants.insert(Sym::EMPTY);
+                    self.subject_stirred(id);
                     let key = SubjectKey::Group(name);
                     self.set_judgement(id, key, self.judge(key));
                 }
@@ -1302,7 +1302,6 @@ impl Ledger {
                 {
                     self.forget_judgement(id);
                     self.remove_subject(id);
-                    self.dirty.inhabitants.insert(Sym::EMPTY);
                 }
             }
         }
@@ -1314,6 +1313,14 @@ impl Ledger {
         let looked_at = live::settle(self);
         // a rise that a pod, the rules or the version may have brought is no event of RBAC
         let watched = self.watching && self.dirty.rbac && !self.dirty.others;
+        // nobody is in detail who is less
+        let least = self
+            .policy
+            .detail
+            .iter()
+            .min()
+            .copied()
+            .unwrap_or(Priority::Critical);
         for (id, before) in looked_at {
             let Some(row) = self.subjects.get_mut(id) else {
                 continue;
@@ -1322,16 +1329,17 @@ impl Ledger {
             self.dirty.statuses.insert(id);
             self.dirty.rests.insert(id);
             let key = row.key;
-            for waits in self.live.who_waits_for(id, key) {
-                let row = self.subjects.get(waits);
-                // what is beyond both holds nobody up who is
-                if row.is_some_and(|row| row.effective <= now.max(before)) {
-                    self.dirty.rests.insert(waits);
+            // what is beyond both holds nobody up who is
+            let up_to = now.max(before);
+            if up_to >= least {
+                for waits in self.live.who_waits_for(id, key) {
+                    self.may_rest(waits, up_to);
                 }
             }
             if now > before && watched {
                 let namespace = self.names.shared(namespace_of(key));
                 *self.escalations.entry((namespace, now)).or_default() += 1;
+                self.dirty.escalations = true;
             }
             if now == before {
                 continue;
@@ -1342,11 +1350,20 @@ impl Ledger {
                 row.risen = watched && now > before;
             }
             self.worth_moved(key);
-            self.dirty.inhabitants.insert(namespace_of(key));
+            self.subject_stirred(id);
         }
         // and whose edges lead to whoever is there no more, or newly listed
-        let waits = self.live.sets_moved();
-        self.dirty.rests.extend(waits);
+        for (waits, up_to) in self.live.sets_moved(least) {
+            self.may_rest(waits, up_to);
+        }
+    }
+
+    /// Whether a subject owes what it is to groups alone may be another, if it is no more than this.
+    fn may_rest(&mut self, id: RowId, up_to: Priority) {
+        let row = self.subjects.get(id);
+        if row.is_some_and(|row| row.effective <= up_to) {
+            self.dirty.rests.insert(id);
+        }
     }
 
     /// Who owes what it is in detail to groups alone is told of with the groups.
@@ -1355,14 +1372,14 @@ impl Ledger {
             let Some(row) = self.subjects.get(id) else {
                 continue;
             };
-            let (before, key) = (row.rests, row.key);
+            let before = row.rests;
             let in_detail = self.policy.detail.contains(&row.effective);
             let rests = in_detail && self.rests_on_groups(id);
             if rests != before {
                 if let Some(row) = self.subjects.get_mut(id) {
                     row.rests = rests;
                 }
-                self.dirty.inhabitants.insert(namespace_of(key));
+                self.subject_stirred(id);
             }
         }
     }
@@ -1400,7 +1417,7 @@ impl Ledger {
             self.rule_counts.add(&rules, status);
             self.dirty.times = true;
             self.worth_moved(key);
-            self.dirty.inhabitants.insert(namespace_of(key));
+            self.subject_stirred(id);
         }
     }
 
@@ -1461,7 +1478,7 @@ impl Ledger {
                 }
                 if row.since != since {
                     row.since = since;
-                    self.dirty.inhabitants.insert(namespace_of(row.key));
+                    self.subject_stirred(id);
                 }
             }
         }

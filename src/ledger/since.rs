@@ -530,22 +530,21 @@ fn led_to(ledger: &Ledger, priority: Priority, of: &[RowId]) -> Option<Dirty<Row
     Some(seen)
 }
 
-/// The set has members in every namespace.
+/// The set has members in every namespace. One of a name has few, and one whose members are listed.
 fn everywhere(to: ToKey) -> bool {
     match to {
-        ToKey::User(_) | ToKey::Group(_) => false,
-        ToKey::Accounts(s)
-        | ToKey::Identities(s)
-        | ToKey::PodTokens(s)
-        | ToKey::OwnNodeTokens(s)
-        | ToKey::SecretOwners(s)
-        | ToKey::Reaim(s)
-        | ToKey::Account(s, _)
-        | ToKey::Identity(s, _)
-        | ToKey::PodTokensOf(s, _)
-        | ToKey::NodeTokens(s, _)
-        | ToKey::SecretOwnersOf(s, _)
-        | ToKey::ReaimOf(s, _) => s == Sym::STAR,
+        ToKey::Accounts(s) | ToKey::Identities(s) | ToKey::PodTokens(s) => s == Sym::STAR,
+        ToKey::User(_)
+        | ToKey::Account(..)
+        | ToKey::Identity(..)
+        | ToKey::Group(_)
+        | ToKey::OwnNodeTokens(_)
+        | ToKey::SecretOwners(_)
+        | ToKey::Reaim(_)
+        | ToKey::PodTokensOf(..)
+        | ToKey::NodeTokens(..)
+        | ToKey::SecretOwnersOf(..)
+        | ToKey::ReaimOf(..) => false,
     }
 }
 

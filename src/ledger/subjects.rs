@@ -4,7 +4,7 @@ use super::live::InOrder;
 use super::names::Sym;
 use super::piece::Chunks;
 use super::rows::{SubjectKey, SubjectRow};
-use super::table::{Map, RowId};
+use super::table::{Map, RowId, looked_at};
 use std::sync::{Arc, OnceLock};
 
 /// Subjects by key and by namespace.
@@ -44,6 +44,7 @@ impl Subjects {
     }
 
     pub(crate) fn get(&self, id: RowId) -> Option<&SubjectRow> {
+        looked_at();
         self.rows.get(id as usize)?.as_ref()
     }
 

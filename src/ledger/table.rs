@@ -10,6 +10,19 @@ use hashbrown::HashTable;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash};
 
+#[cfg(test)]
+thread_local! {
+    /// Rows looked at so far in this thread, for tests of what events cost.
+    pub(super) static LOOKED_AT: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+/// A row is looked at.
+#[inline]
+pub(super) fn looked_at() {
+    #[cfg(test)]
+    LOOKED_AT.with(|n| n.set(n.get() + 1));
+}
+
 type Hasher = foldhash::fast::RandomState;
 pub(crate) type Map<K, V> = HashMap<K, V, Hasher>;
 
@@ -70,6 +83,7 @@ fn part(namespace: Sym) -> usize {
 
 impl<R: Clone, N: Copy + Hash + Eq> Table<R, N> {
     fn slot(&self, id: RowId) -> &Slot<R, N> {
+        looked_at();
         let slot = self.slots[id as usize].as_ref();
         slot.expect("whoever has a number has a live row's")
     }
@@ -81,6 +95,7 @@ impl<R: Clone, N: Copy + Hash + Eq> Table<R, N> {
     }
 
     pub(crate) fn get(&self, id: RowId) -> Option<&R> {
+        looked_at();
         self.slots.get(id as usize)?.as_ref().map(|s| &s.row)
     }
 

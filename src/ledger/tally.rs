@@ -1,15 +1,14 @@
 //! Counts for export: one immutable block a namespace, made anew when something in it moved and shared
 //! between snapshots otherwise.
 
-use super::blocks::Blocks;
 use super::details::{Detailed, Details};
 use super::names::Sym;
-use super::pod_name::PodName;
-use super::rows::{PodRow, PodShape, SubjectKey};
-use super::table::{Map, Part, RowId};
+use super::rows::SubjectKey;
+use super::shelves::{Blocks, Shelves};
+use super::table::{Part, RowId};
 use super::watch::WatchState;
-use super::{Dirty, Ledger};
-use crate::object::{Resource, SecretSource};
+use super::{Dirty, Ledger, grants};
+use crate::object::Resource;
 use crate::risk::{Acceptance, Priority, RuleId, Status};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -50,9 +49,9 @@ pub struct NamespaceBlock {
     /// Of these, to a missing role, to a missing account.
     pub dangling: [u32; 2],
     /// Subjects of the priorities in detail.
-    pub subject_details: Vec<SubjectDetail>,
+    pub subject_details: Shelves<SubjectDetail>,
     /// Workloads of the priorities in detail.
-    pub workload_details: Vec<WorkloadDetail>,
+    pub workload_details: Shelves<WorkloadDetail>,
 }
 
 /// A subject of its own series.
@@ -132,7 +131,7 @@ pub struct Judged {
     /// Acceptances, expired ones too, in the order of the configuration.
     pub accepted: Arc<Vec<AcceptedRisk>>,
     /// Rises seen by watching, by namespace and priority.
-    pub escalations: Vec<(Arc<str>, Priority, u64)>,
+    pub escalations: Arc<Vec<(Arc<str>, Priority, u64)>>,
     /// See [`Judged::subjects`].
     pub subject_details: Details<SubjectDetail>,
     /// See [`Judged::workloads`].
@@ -193,36 +192,6 @@ pub struct Snapshot {
     pub watches: Vec<(Resource, WatchState, u64, u64)>,
     /// Hash of the rules in force.
     pub ruleset: String,
-}
-
-/// Priority and status of live pods of one shape, by namespace and shape.
-pub(super) type Worths = Map<(Sym, *const PodShape), (Priority, Status)>;
-
-/// What live pods of one shape have in common in their namespace.
-struct Alike {
-    /// Whose API tokens they carry.
-    accounts: Vec<Sym>,
-    /// The strongest of these.
-    strongest: Option<Sym>,
-    /// Its priority and status.
-    level: (Priority, Status),
-    /// Priority of the pods' own account, when they have its token where client libraries look.
-    automount: Option<Priority>,
-    /// They have tokens, and none of an account with rules of its own.
-    needless: bool,
-    /// They receive Secrets by volume, by environment.
-    secrets: [bool; 2],
-}
-
-/// Workloads by kind and name.
-type Workloads = Map<(Sym, PodName), Workload>;
-
-/// A workload while its pods are counted.
-struct Workload {
-    /// The account that decides.
-    account: Sym,
-    worth: (Priority, Status),
-    pods: u32,
 }
 
 /// Subjects by rule, kept up to date.
@@ -286,35 +255,21 @@ impl Ledger {
 
     /// Counts what was touched anew. `pods_alone`: nothing but pods has moved.
     pub(super) fn count_namespaces(&mut self, pods_alone: bool) {
-        let all = std::mem::take(&mut self.dirty.namespaces);
-        let mut inhabitants = std::mem::take(&mut self.dirty.inhabitants);
-        let grants = self.count_stirred();
-        let replicas = std::mem::take(&mut self.dirty.replicas);
-        // a pod's node may carry tokens of other namespaces: pods that can take it follow
-        let mut nodes = std::mem::take(&mut self.dirty.nodes);
-        inhabitants.extend(&all);
-        let tokens = std::mem::take(&mut self.dirty.tokens);
-        for ns in tokens.union(&all) {
-            nodes.extend(self.pods.in_namespace(*ns).map(|(.., p)| p.node));
-        }
+        let appeared = std::mem::take(&mut self.dirty.namespaces);
+        let mut anew = std::mem::take(&mut self.dirty.pods_in);
         let worths = std::mem::take(&mut self.dirty.worths);
-        let alike = pods_alone && tokens.is_empty() && worths.is_empty();
-        nodes.extend(self.nodes_with(worths));
-        for passed in std::mem::take(&mut self.dirty.passed) {
-            let on = self.nodes.get(&passed.node).filter(|on| on.escapes > 0);
-            let Some(worst) = on.map(|on| on.worst) else {
-                continue;
-            };
-            // tokens are worth what they were when the worst was found: one that is not as bad was not it
-            let level = self.shape_level(passed.namespace, &passed.shape);
-            let hidden = worse(worst, level) == worst && (passed.came || level != worst);
-            if !(alike && hidden) {
-                nodes.insert(passed.node);
-            }
+        let grants = self.count_stirred();
+        let mut subjects = self.count_stirred_subjects();
+        let escapes = self.count_moved_nodes(pods_alone, &worths);
+        let replicas = std::mem::take(&mut self.dirty.replicas);
+        let carried = |(ns, account): &&(Sym, Sym)| self.may_be_carried(*ns, *account);
+        anew.extend(worths.iter().filter(carried).map(|(ns, _)| *ns));
+        let mut touched = appeared;
+        touched.extend(anew.iter().chain(&escapes).chain(grants.keys()));
+        touched.extend(subjects.keys().chain(replicas.keys()));
+        if self.blocks.is_empty() {
+            touched.extend(self.subjects.namespaces());
         }
-        let escapes = self.count_nodes(nodes);
-        let mut touched = inhabitants.clone();
-        touched.extend(grants.keys().chain(replicas.keys()).chain(&escapes));
         let mut touched: Vec<Sym> = touched.into_iter().collect();
         touched.sort_unstable();
         for ns in touched {
@@ -332,303 +287,56 @@ impl Ledger {
                 if self.blocks.remove(name) {
                     (self.dirty.subject_details, self.dirty.workload_details) = (true, true);
                 }
+                let before = self.escalations.len();
                 self.escalations.retain(|(of, _), _| **of != *name);
+                self.dirty.escalations |= self.escalations.len() != before;
                 continue;
             }
             let known = self.blocks.get(name);
             let mut block = known.map(|b| (**b).clone()).unwrap_or_default();
             let mut moved = replicas.get(&ns).into_iter().flatten();
             let anew = known.is_none()
-                || inhabitants.contains(&ns)
-                || !moved.all(|moved| self.count_moved(ns, moved, &mut block));
+                || anew.contains(&ns)
+                || !moved.all(|moved| self.count_moved(ns, moved, &worths, &mut block));
             if anew {
-                let rests = |id| self.subjects.get(id).is_some_and(|row| row.rests);
-                self.count_inhabitants(ns, rests, &mut block);
-            } else {
-                block.node_escape_pods = self.node_escapes(ns);
+                self.count_pods(ns, &mut block);
+            }
+            block.node_escape_pods = self.node_escapes(ns);
+            match subjects.remove(&ns) {
+                _ if known.is_none() => {
+                    let counted = self.count_subjects(ns, |_, row| row.rests, &mut block);
+                    for (id, subject) in counted {
+                        grants::put(&mut self.counted.subjects, id, subject);
+                    }
+                }
+                Some(moved) => moved.add_to(self, &mut block),
+                None => {}
             }
             if let Some(moved) = grants.get(&ns) {
                 moved.add_to(&mut block);
             }
-            let (subjects, workloads) = known.map_or((&[][..], &[][..]), |known| {
-                (&known.subject_details, &known.workload_details)
-            });
-            self.dirty.subject_details |= block.subject_details != subjects;
-            self.dirty.workload_details |= block.workload_details != workloads;
+            let nothing = NamespaceBlock::default();
+            let before = known.map_or(&nothing, |known| &**known);
+            self.dirty.subject_details |= block.subject_details != before.subject_details;
+            self.dirty.workload_details |= block.workload_details != before.workload_details;
             if known.is_some_and(|known| **known == block) {
                 continue;
             }
-            match self.blocks.get_mut(name) {
-                Some(known) => *known = Arc::new(block),
-                None => self.blocks.insert(Arc::from(name), Arc::new(block)),
+            let block = Arc::new(block);
+            match self.blocks.find_mut(name) {
+                Some((_, known)) => *known = block,
+                None => self.blocks.put((Arc::from(name), block)),
             }
         }
-    }
-
-    /// Nodes on which the tokens of these accounts are.
-    fn nodes_with(&self, accounts: Dirty<(Sym, Sym)>) -> Dirty<Sym> {
-        let mut in_namespace: Map<Sym, Vec<Sym>> = Map::default();
-        for (ns, account) in accounts {
-            in_namespace.entry(ns).or_default().push(account);
-        }
-        let mut nodes = Dirty::default();
-        for (ns, accounts) in in_namespace {
-            let shapes = self.replicas.get(&ns).into_iter().flat_map(|s| s.keys());
-            let carries = |shape: &&Arc<PodShape>| {
-                let carried = self.tokens_of(ns, shape);
-                carried.iter().any(|account| accounts.contains(account))
-            };
-            let shapes: Dirty<*const PodShape> = shapes.filter(carries).map(Arc::as_ptr).collect();
-            if !shapes.is_empty() {
-                let pods = self.pods.in_namespace(ns).map(|(.., pod)| pod);
-                let carrying = pods.filter(|pod| shapes.contains(&Arc::as_ptr(&pod.shape)));
-                nodes.extend(carrying.map(|pod| pod.node));
-            }
-        }
-        nodes
-    }
-
-    /// Looks for the worst token on these nodes anew; returns where pods lie that can take one on which it has
-    /// moved.
-    fn count_nodes(&mut self, nodes: Dirty<Sym>) -> Dirty<Sym> {
-        let mut known = Map::default();
-        let mut escapes = Dirty::default();
-        for node in nodes {
-            let Some(worst) = self.worst_on(node, &mut known) else {
-                continue;
-            };
-            let on = self.nodes.entry(node).or_default();
-            let before = std::mem::replace(&mut on.worst, worst);
-            if before == worst {
-                continue;
-            }
-            for id in &on.pods {
-                let Some(pod) = self.pods.get(*id).filter(|p| p.takes_node()) else {
-                    continue;
-                };
-                debug_assert_eq!(pod.node, node);
-                let ns = self.pods.key(*id).0;
-                let here = self.escapes.entry(ns).or_default();
-                here[before.0 as usize][before.1 as usize] -= 1;
-                here[worst.0 as usize][worst.1 as usize] += 1;
-                escapes.insert(ns);
-            }
-        }
-        escapes
     }
 
     pub(super) fn count(&self, ns: Sym) -> NamespaceBlock {
         let mut block = NamespaceBlock::default();
-        self.count_inhabitants(ns, |id| self.rests_on_groups(id), &mut block);
+        self.count_pods(ns, &mut block);
+        block.node_escape_pods = self.node_escapes(ns);
+        self.count_subjects(ns, |id, _| self.rests_on_groups(id), &mut block);
         self.sums(ns).add_to(&mut block);
         block
-    }
-
-    /// What is counted in subjects and pods; `rests` tells who owes what it is in detail to groups alone.
-    fn count_inhabitants(&self, ns: Sym, rests: impl Fn(RowId) -> bool, into: &mut NamespaceBlock) {
-        // what is counted in roles and bindings stays
-        let mut block = NamespaceBlock {
-            wildcard_rules: into.wildcard_rules,
-            roles: into.roles,
-            bindings: into.bindings,
-            dangling: into.dangling,
-            ..NamespaceBlock::default()
-        };
-        let mut used: Dirty<Sym> = Dirty::default();
-        let mut workloads: Workloads = Map::default();
-        let mut alone: Map<*const PodShape, Alike> = Map::default();
-        for (shape, replicas) in self.replicas.get(&ns).into_iter().flatten() {
-            let alike = self.alike(ns, shape);
-            used.extend(&alike.accounts);
-            if !shape.mirror {
-                used.insert(shape.account);
-            }
-            add_pods(replicas.live as i32, &alike, &mut block);
-            match shape.workload {
-                Some((kind, name)) => {
-                    let of = (kind, self.workload_name(kind, name));
-                    self.count_workload(of, replicas.live, &alike, &mut workloads);
-                }
-                None if self.in_detail(&alike) => {
-                    alone.insert(Arc::as_ptr(shape), alike);
-                }
-                None => {}
-            }
-        }
-        if !alone.is_empty() {
-            // the series of a pod that no workload has made bears its own name
-            let kind = self.names.get("Pod").unwrap_or(Sym::STAR);
-            for (_, name, pod) in self.pods.in_namespace(ns).filter(|(.., p)| p.live()) {
-                if let Some(alike) = alone.get(&Arc::as_ptr(&pod.shape)) {
-                    self.count_workload((kind, name), 1, alike, &mut workloads);
-                }
-            }
-        }
-        block.node_escape_pods = self.node_escapes(ns);
-        block.workload_details = self.details(workloads);
-        for (id, row) in self.subjects.in_namespace(ns) {
-            let kind = kind_index(row.key);
-            block.subjects[kind] += 1;
-            block.risky_subjects[kind][row.effective as usize][row.status as usize] += 1;
-            if let SubjectKey::Account(_, name) = row.key
-                && row.effective > Priority::None
-                && !used.contains(&name)
-            {
-                block.idle_accounts[row.effective as usize][row.status as usize] += 1;
-            }
-            if self.policy.detail.contains(&row.effective) && row.since > 0 && !rests(id) {
-                let (SubjectKey::Group(name)
-                | SubjectKey::User(name)
-                | SubjectKey::Account(_, name)) = row.key;
-                block.subject_details.push(SubjectDetail {
-                    kind,
-                    name: self.names.shared(name),
-                    priority: row.effective,
-                    status: row.status,
-                    since: row.since,
-                });
-            }
-        }
-        block
-            .subject_details
-            .sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
-        *into = block;
-    }
-
-    /// Counts the pods of a shape up or down by as many as have come or gone. Not where that is not all there is to
-    /// it: an account may be used or idle from now on, and a pod of its own has its own series.
-    fn count_moved(
-        &self,
-        ns: Sym,
-        (shape, moved): (&Arc<PodShape>, &i32),
-        block: &mut NamespaceBlock,
-    ) -> bool {
-        if *moved == 0 {
-            return true;
-        }
-        let here = self.replicas.get(&ns).and_then(|here| here.get(shape));
-        let now = here.map_or(0, |replicas| replicas.live);
-        if now == 0 || i64::from(now) == i64::from(*moved) {
-            return false;
-        }
-        let alike = self.alike(ns, shape);
-        if self.in_detail(&alike) {
-            let Some((kind, name)) = shape.workload else {
-                return false;
-            };
-            let (kind, name) = (self.names.text(kind), self.names.text(name));
-            let at = block
-                .workload_details
-                .binary_search_by(|d| (&*d.kind, &*d.name).cmp(&(kind, name)));
-            let Ok(at) = at else {
-                return false;
-            };
-            let pods = &mut block.workload_details[at].pods;
-            *pods = pods.saturating_add_signed(*moved);
-        }
-        add_pods(*moved, &alike, block);
-        true
-    }
-
-    /// Live pods that can take their node, by the worst token on it; before they have one, by their own.
-    fn node_escapes(&self, ns: Sym) -> ByLevel {
-        let mut out = self.escapes.get(&ns).copied().unwrap_or_default();
-        for (shape, replicas) in self.replicas.get(&ns).into_iter().flatten() {
-            if shape.escape != 0 && replicas.unplaced > 0 {
-                let (priority, status) = self.alike(ns, shape).level;
-                out[priority as usize][status as usize] += replicas.unplaced;
-            }
-        }
-        out
-    }
-
-    /// Workloads of these pods have series of their own.
-    fn in_detail(&self, alike: &Alike) -> bool {
-        alike.strongest.is_some() && self.policy.detail.contains(&alike.level.0)
-    }
-
-    /// What pods of one shape have in common.
-    fn alike(&self, ns: Sym, shape: &PodShape) -> Alike {
-        let accounts = self.tokens_of(ns, shape);
-        let level = |account: Sym| {
-            let id = self.subjects.find(SubjectKey::Account(ns, account))?;
-            self.subjects.get(id).map(|r| (r.effective, r.status))
-        };
-        let levels = accounts.iter().filter_map(|a| Some((*a, level(*a)?)));
-        // of equal accounts the first by name, whatever order pods and Secrets come in
-        let strongest = levels.max_by_key(|(account, (priority, status))| {
-            let name = self.names.text(*account);
-            (*priority, Reverse(*status as u8), Reverse(name))
-        });
-        let at_default = shape.tokens.iter().any(|t| t.accepted && t.at_default_path);
-        let automount = at_default && shape.automount != Some(false);
-        let own = || level(shape.account).map(|l| l.0).unwrap_or_default();
-        let has_rules = |account: &Sym| {
-            let id = self.subjects.find(SubjectKey::Account(ns, *account));
-            id.is_some_and(|id| self.has_rules(id))
-        };
-        let receives = |source| shape.secrets.iter().any(|s| s.source == source);
-        Alike {
-            level: strongest.map(|(_, level)| level).unwrap_or_default(),
-            strongest: strongest.map(|(account, _)| account),
-            automount: automount.then(own),
-            needless: !accounts.is_empty() && !accounts.iter().any(has_rules),
-            secrets: [SecretSource::Volume, SecretSource::Env].map(receives),
-            accounts,
-        }
-    }
-
-    /// The name of a workload beside those of pods that stand alone: a pod that a pod is said to have made may be
-    /// one of them.
-    pub(super) fn workload_name(&self, kind: Sym, name: Sym) -> PodName {
-        let pod = (self.names.text(kind) == "Pod").then(|| self.names.pod(self.names.text(name)));
-        pod.flatten().unwrap_or(PodName::whole(name))
-    }
-
-    /// Adds pods to their workload; it shows the strongest of its pods' accounts.
-    fn count_workload(
-        &self,
-        of: (Sym, PodName),
-        pods: u32,
-        alike: &Alike,
-        workloads: &mut Workloads,
-    ) {
-        let worth = alike.level;
-        let Some(account) = alike.strongest.filter(|_| self.in_detail(alike)) else {
-            return;
-        };
-        let workload = workloads.entry(of).or_insert(Workload {
-            account,
-            worth,
-            pods: 0,
-        });
-        workload.pods += pods;
-        let before = workload.worth;
-        let first = || self.names.text(account) < self.names.text(workload.account);
-        if (before == worth && first()) || worse(before, worth) != before {
-            (workload.account, workload.worth) = (account, worth);
-        }
-    }
-
-    /// The workloads of a namespace, by kind and name.
-    fn details(&self, workloads: Workloads) -> Vec<WorkloadDetail> {
-        let text = |sym: Sym| self.names.shared(sym);
-        let mut out: Vec<WorkloadDetail> = workloads
-            .into_iter()
-            .map(|((kind, name), workload)| WorkloadDetail {
-                kind: match kind {
-                    Sym::STAR => Arc::from("Pod"),
-                    kind => text(kind),
-                },
-                name: Arc::from(name.text(&self.names).to_string()),
-                account: text(workload.account),
-                priority: workload.worth.0,
-                status: workload.worth.1,
-                pods: workload.pods,
-            })
-            .collect();
-        out.sort_by(|a, b| (&a.kind, &a.name).cmp(&(&b.kind, &b.name)));
-        out
     }
 
     /// The subject has a rule beyond those that its implicit groups hold.
@@ -642,51 +350,6 @@ impl Ledger {
         bindings
             .filter_map(role_of)
             .any(|role| !role.rules.is_empty())
-    }
-
-    /// Priority and status of a pod: of the strongest account whose token it carries (contract §4).
-    pub(super) fn pod_level(&self, ns: Sym, pod: &PodRow) -> (Priority, Status) {
-        match pod.live() {
-            true => self.shape_level(ns, &pod.shape),
-            false => (Priority::None, Status::Open),
-        }
-    }
-
-    /// The same of live pods of a shape.
-    fn shape_level(&self, ns: Sym, shape: &PodShape) -> (Priority, Status) {
-        let levels = self.tokens_of(ns, shape).into_iter().filter_map(|account| {
-            let id = self.subjects.find(SubjectKey::Account(ns, account))?;
-            self.subjects.get(id).map(|r| (r.effective, r.status))
-        });
-        levels.reduce(worse).unwrap_or_default()
-    }
-
-    /// Priority and status of the worst token on a node; `None` where no pod can take it. Replicas are alike,
-    /// so what is `known` of one need not be found again.
-    pub(super) fn worst_on(&self, node: Sym, known: &mut Worths) -> Option<(Priority, Status)> {
-        let on = self.nodes.get(&node).filter(|on| on.escapes > 0)?;
-        let pods = on.pods.iter();
-        let levels = pods.filter_map(|id| {
-            let (ns, pod) = (self.pods.key(*id).0, self.pods.get(*id)?);
-            let of = known.entry((ns, Arc::as_ptr(&pod.shape)));
-            pod.live()
-                .then(|| *of.or_insert_with(|| self.pod_level(ns, pod)))
-        });
-        Some(levels.fold(Default::default(), worse))
-    }
-
-    /// Of the worst token on the pod's node; its own when it has no node.
-    pub(super) fn node_level(&self, ns: Sym, pod: &PodRow) -> (Priority, Status) {
-        let own = self.pod_level(ns, pod);
-        let Some(on) = self.nodes.get(&pod.node) else {
-            return own;
-        };
-        let others = on.pods.iter().filter_map(|id| {
-            self.pods
-                .get(*id)
-                .map(|p| self.pod_level(self.pods.key(*id).0, p))
-        });
-        others.fold(own, worse)
     }
 
     pub(super) fn role_is_bound(&self, namespace: Sym, name: Sym) -> bool {
@@ -849,6 +512,9 @@ impl Ledger {
     /// What did not move since the last time is shared with it.
     fn judged(&mut self) -> Judged {
         let counts_moved = std::mem::take(&mut self.rule_counts.moved);
+        let escalations_moved = std::mem::take(&mut self.dirty.escalations);
+        let escalations = self.escalations.iter();
+        let escalations = escalations.map(|((ns, p), rises)| (ns.clone(), *p, *rises));
         let last = &self.last_judged;
         let limit = self.policy.detail_limit;
         let same = limit == last.detail_limit;
@@ -859,11 +525,10 @@ impl Ledger {
                 false => last.rules.clone(),
             },
             accepted: self.accepted_risks.clone(),
-            escalations: self
-                .escalations
-                .iter()
-                .map(|((n, p), c)| (n.clone(), *p, *c))
-                .collect(),
+            escalations: match escalations_moved {
+                true => Arc::new(escalations.collect()),
+                false => last.escalations.clone(),
+            },
             subject_details: Details::default(),
             workload_details: Details::default(),
             detail_limit: limit,
@@ -919,33 +584,6 @@ impl Ledger {
             .iter()
             .filter(|(_, ns, _, r)| of(*ns) && !r.shipped)
             .count()
-    }
-}
-
-/// Adds pods that are alike to what is counted of pods, or takes them away.
-fn add_pods(pods: i32, alike: &Alike, block: &mut NamespaceBlock) {
-    let add = |count: &mut u32| *count = count.saturating_add_signed(pods);
-    let (priority, status) = alike.level;
-    add(&mut block.pods);
-    add(&mut block.hot_pods[priority as usize][status as usize]);
-    if let Some(own) = alike.automount {
-        add(&mut block.automount_pods[own as usize]);
-    }
-    if alike.needless {
-        add(&mut block.needless_token_pods);
-    }
-    for (count, receives) in block.secret_pods.iter_mut().zip(alike.secrets) {
-        if receives {
-            add(count);
-        }
-    }
-}
-
-pub(super) fn kind_index(key: SubjectKey) -> usize {
-    match key {
-        SubjectKey::Group(_) => 0,
-        SubjectKey::Account(..) => 1,
-        SubjectKey::User(_) => 2,
     }
 }
 

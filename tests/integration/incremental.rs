@@ -11,7 +11,7 @@ use proptest::sample::select;
 use proptest::test_runner::{Config, TestCaseError};
 use rbac_exporter::ledger::{
     BindingView, Change, Details, Judged, Ledger, ObjectRef, PodView, Policy, RoleView, Settings,
-    SubjectView, World,
+    Shelves, SubjectView, World,
 };
 use rbac_exporter::object::{
     Binding, LabelSelector, Meta, Namespace, Object, Phase, Pod, ProjectedToken, Resource, Role,
@@ -613,7 +613,7 @@ impl Seen {
         let judged = Arc::make_mut(&mut self.judged);
         let blocks = judged.namespaces.iter().map(|(name, block)| {
             let mut block = (**block).clone();
-            block.subject_details.clear();
+            block.subject_details = Shelves::default();
             (name.clone(), Arc::new(block))
         });
         judged.namespaces = blocks.collect();

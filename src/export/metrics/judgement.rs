@@ -415,7 +415,7 @@ pub struct Piece {
 
 #[derive(Debug)]
 enum Content {
-    Namespaces(Arc<Shelf>),
+    Namespaces(Shelf),
     Subjects(Vec<Detailed<SubjectDetail>>),
     Workloads(Vec<Detailed<WorkloadDetail>>),
 }
@@ -424,7 +424,7 @@ enum Content {
 #[derive(Clone, Copy)]
 pub enum Whence<'a> {
     /// A stretch of namespaces.
-    Stretch(&'a Arc<Shelf>),
+    Stretch(&'a Shelf),
     /// Details within the limit.
     Limited(&'a Judged),
 }

@@ -72,11 +72,20 @@ impl Ledger {
                 })
                 .collect()
         };
+        let named = |scope: Sym, name: Sym| {
+            let everywhere = (scope == Sym::STAR).then(|| self.subjects.namespaces());
+            let namespaces = everywhere.into_iter().flatten();
+            let namespaces = namespaces.chain((scope != Sym::STAR).then_some(scope));
+            let key = move |ns| SubjectKey::Account(ns, name);
+            let found = namespaces.filter_map(move |ns| self.subjects.find(key(ns)));
+            found.filter(holds)
+        };
+        let exists = |id: &RowId| self.subjects.get(*id).is_some_and(|row| row.exists);
         match to {
             ToKey::Accounts(s) => account(s, &|_, _, _, exists| exists),
             ToKey::Identities(s) => account(s, &|_, _, _, _| true),
-            ToKey::Account(s, n) => account(s, &|_, _, name, exists| exists && name == n),
-            ToKey::Identity(s, n) => account(s, &|_, _, name, _| name == n),
+            ToKey::Account(s, n) => named(s, n).filter(exists).collect(),
+            ToKey::Identity(s, n) => named(s, n).collect(),
             ToKey::PodTokens(s) => account(s, &|_, ns, name, _| self.lends_token(ns, name)),
             ToKey::User(n) => self
                 .subjects
