@@ -1,16 +1,13 @@
-//! The ledger at full size: what the first judgement and single events cost. `make bench` prints a table.
+//! The ledger at three sizes: what the first judgement and single events cost, with warm caches and with cold ones.
+//! `make bench-ledger` prints a table.
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
-#![allow(
-    clippy::unwrap_used,
-    reason = "a benchmark may stop at what cannot happen"
-)]
 
 mod world;
 
 use rbac_exporter::export::process::Process;
 use rbac_exporter::ledger::{Change, Ledger, ObjectRef};
-use rbac_exporter::object::{Object, Resource};
+use rbac_exporter::object::{Binding, Meta, Object, RoleRef, ServiceAccount, Subject};
 use std::time::{Duration, Instant};
 use world::{FULL, Size, binding, fill, pod, role, rule};
 
@@ -28,13 +25,86 @@ const MIDDLING: Size = Size {
     namespaces: 500,
 };
 
-/// Median of several runs of one event with its settling.
-fn event(ledger: &mut Ledger, n: usize, mut change: impl FnMut(usize) -> Vec<Change>) -> Duration {
-    let mut times: Vec<Duration> = (0..n)
+/// What happens to a cluster, for the ith time.
+type Event = fn(Size, usize) -> Change;
+
+const EVENTS: [(&str, Event); 9] = [
+    ("pod comes", |size, i| {
+        Change::Upsert(pod(i, size.namespaces, 1))
+    }),
+    ("pod goes", |size, i| gone(&pod(i, size.namespaces, 0))),
+    ("account comes", |size, i| {
+        Change::Upsert(account(i, size.namespaces))
+    }),
+    ("account goes", |size, i| gone(&account(i, size.namespaces))),
+    ("user bound", |size, i| {
+        Change::Upsert(to_a_user(i, size.namespaces))
+    }),
+    ("user gone", |size, i| gone(&to_a_user(i, size.namespaces))),
+    ("account bound", |size, i| {
+        let mut new = binding(i * 13, size.roles, size.namespaces);
+        new.meta.name = format!("new-{i}");
+        Change::Upsert(Object::Binding(new))
+    }),
+    ("role edited", |size, i| {
+        let mut edited = role(4 * i + 1, size.namespaces);
+        edited.rules.push(rule(&["create"], "", &["pods"]));
+        Change::Upsert(Object::Role(edited))
+    }),
+    ("role labelled", |size, i| {
+        Change::Upsert(Object::Role(role(4 * i + 2, size.namespaces)))
+    }),
+];
+
+fn gone(object: &Object) -> Change {
+    Change::Delete(ObjectRef {
+        resource: object.resource(),
+        namespace: object.meta().namespace.clone(),
+        name: object.meta().name.clone(),
+    })
+}
+
+fn named(namespaces: usize, name: String) -> Meta {
+    Meta {
+        namespace: format!("ns-{}", 3 % namespaces),
+        name,
+        created: Some(1_700_000_000),
+        ..Meta::default()
+    }
+}
+
+fn account(i: usize, namespaces: usize) -> Object {
+    Object::ServiceAccount(ServiceAccount {
+        meta: named(namespaces, format!("new-{i}")),
+        ..ServiceAccount::default()
+    })
+}
+
+/// A user that nothing else names, who may read in one namespace.
+fn to_a_user(i: usize, namespaces: usize) -> Object {
+    Object::Binding(Binding {
+        meta: named(namespaces, format!("user-{i}")),
+        role: RoleRef {
+            cluster: true,
+            name: role(8, namespaces).meta.name,
+        },
+        subjects: vec![Subject::User {
+            name: format!("new-{i}"),
+        }],
+        ..Binding::default()
+    })
+}
+
+/// Median of several runs of one event with its settling, in a thread that has just done it, or that has done
+/// something else in between which left nothing in a cache.
+fn event(ledger: &mut Ledger, size: Size, change: Event, from: usize, cold: bool) -> Duration {
+    let mut other = vec![0_u8; if cold { 128 << 20 } else { 0 }];
+    let mut times: Vec<Duration> = (from..from + 51)
         .map(|i| {
-            let changes = change(i);
+            let change = change(size, i);
+            other.iter_mut().step_by(64).for_each(|byte| *byte ^= 1);
             let begun = Instant::now();
-            changes.into_iter().for_each(|c| ledger.apply(c));
+            ledger.apply(change);
             ledger.settle();
             ledger.snapshot();
             begun.elapsed()
@@ -45,64 +115,41 @@ fn event(ledger: &mut Ledger, n: usize, mut change: impl FnMut(usize) -> Vec<Cha
 }
 
 fn main() {
-    println!(
-        "{:>7} {:>8} {:>6} {:>6} | {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} | {:>8}",
-        "pods",
-        "bindings",
-        "roles",
-        "ns",
-        "first",
-        "pod",
-        "role",
-        "label",
-        "binding",
-        "check",
-        "VmHWM"
-    );
+    let mut rows: Vec<Vec<String>> = Vec::new();
     for size in [SMALL, MIDDLING, FULL] {
-        let Size {
-            pods,
-            bindings,
-            roles,
-            namespaces,
-        } = size;
         let (mut ledger, first) = fill(size);
-        let pod_event = event(&mut ledger, 101, |i| {
-            let gone = pod(i, namespaces, 0);
-            let object = ObjectRef {
-                resource: Resource::Pods,
-                namespace: gone.meta().namespace.clone(),
-                name: gone.meta().name.clone(),
-            };
-            vec![
-                Change::Upsert(pod(i, namespaces, 1)),
-                Change::Delete(object),
-            ]
-        });
-        let role_event = event(&mut ledger, 101, |i| {
-            let mut edited = role(4 * i + 1, namespaces);
-            edited.rules.push(rule(&["create"], "", &["pods"]));
-            vec![Change::Upsert(Object::Role(edited))]
-        });
-        let label_event = event(&mut ledger, 101, |i| {
-            vec![Change::Upsert(Object::Role(role(4 * i + 2, namespaces)))]
-        });
-        let binding_event = event(&mut ledger, 101, |i| {
-            let mut new = binding(i * 13, roles, namespaces);
-            new.meta.name = format!("new-{i}");
-            vec![Change::Upsert(Object::Binding(new))]
-        });
+        let mut cells = vec![
+            ("pods".to_owned(), size.pods.to_string()),
+            ("bindings".to_owned(), size.bindings.to_string()),
+            ("roles".to_owned(), size.roles.to_string()),
+            ("namespaces".to_owned(), size.namespaces.to_string()),
+            ("first judgement".to_owned(), format!("{first:.1?}")),
+        ];
+        for (what, change) in EVENTS {
+            let [warm, cold] = [(0, false), (51, true)].map(|(from, cold)| {
+                format!("{:.1?}", event(&mut ledger, size, change, from, cold))
+            });
+            cells.push((what.to_owned(), format!("{warm}, cold {cold}")));
+        }
         let begun = Instant::now();
         let differences = ledger.selfcheck();
-        let check = begun.elapsed();
+        cells.push(("self-check".to_owned(), format!("{:.1?}", begun.elapsed())));
         assert_eq!(
             differences, 0,
             "the incremental state is what an evaluation from scratch gives"
         );
         let peak = Process::read().peak_resident_bytes.unwrap_or_default();
-        println!(
-            "{pods:>7} {bindings:>8} {roles:>6} {namespaces:>6} | {first:>9.1?} {pod_event:>9.1?} {role_event:>9.1?} {label_event:>9.1?} {binding_event:>9.1?} {check:>9.1?} | {:>5} MB",
-            peak >> 20
-        );
+        cells.push(("VmHWM".to_owned(), format!("{} MB", peak >> 20)));
+        if rows.is_empty() {
+            rows = cells.iter().map(|(what, _)| vec![what.clone()]).collect();
+        }
+        for (row, (_, cell)) in rows.iter_mut().zip(cells) {
+            row.push(cell);
+        }
+    }
+    for row in rows {
+        print!("{:<16}", row[0]);
+        row[1..].iter().for_each(|cell| print!("{cell:>26}"));
+        println!();
     }
 }

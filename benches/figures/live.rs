@@ -181,7 +181,7 @@ fn sync_bounds(cluster: &Arc<Cluster>) -> Bounds {
 pub(crate) fn growth(rows: &mut Vec<Row>) -> String {
     let mut points = Vec::new();
     let mut text = String::from(
-        "| pods | bindings | roles | namespaces | VmHWM | settled | sync | CPU to sync | first evaluation | a pod judged | a role judged |\n|---|---|---|---|---|---|---|---|---|---|---|\n",
+        "| pods | bindings | roles | namespaces | VmHWM | settled | sync | CPU to sync | first evaluation | a pod judged | an account judged | a role judged |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     let mut sizes: Vec<Size> = [1_000, 10_000, 50_000, 150_000].map(Size::of_pods).into();
     sizes.push(Size {
@@ -203,6 +203,10 @@ pub(crate) fn growth(rows: &mut Vec<Row>) -> String {
             standin.extra(Resource::Pods, "default", &format!("new-{k}"), POD, true);
         });
         let pod = median(pod);
+        let account = median(live.judged(21, |standin, k| {
+            let account = format!("new-{k}");
+            standin.extra(Resource::ServiceAccounts, "default", &account, "", true);
+        }));
         let cluster = live.cluster.clone();
         let role = median(live.judged(21, |standin, k| {
             standin.edit(Resource::Roles, cluster.role_to_edit(k));
@@ -210,7 +214,7 @@ pub(crate) fn growth(rows: &mut Vec<Row>) -> String {
         let bytes = |value| Unit::Bytes.text(value);
         let seconds = |value| Unit::Seconds.text(value);
         text.push_str(&format!(
-            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |\n",
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |\n",
             thousands(size.pods),
             thousands(size.bindings),
             thousands(size.roles),
@@ -221,6 +225,7 @@ pub(crate) fn growth(rows: &mut Vec<Row>) -> String {
             seconds(live.cpu),
             seconds(evaluation),
             seconds(pod),
+            seconds(account),
             seconds(role)
         ));
         if size.namespaces == 5_000 {
