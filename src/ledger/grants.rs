@@ -99,7 +99,8 @@ impl Sums {
     }
 }
 
-fn step(count: &mut u32, up: bool) {
+/// Counts up or down; what has moved wraps around.
+pub(super) fn step(count: &mut u32, up: bool) {
     *count = count.wrapping_add(if up { 1 } else { u32::MAX });
 }
 

@@ -59,16 +59,14 @@ fn name_of(key: SubjectKey) -> Sym {
     }
 }
 
-fn step(count: &mut u32, up: bool) {
-    *count = count.wrapping_add(if up { 1 } else { u32::MAX });
-}
-
 impl CountedSubject {
     fn count(self, key: SubjectKey, up: bool, block: &mut NamespaceBlock) {
         let kind = kind_index(key);
         let (priority, status) = self.level;
-        let at = |levels: &mut ByLevel| step(&mut levels[priority as usize][status as usize], up);
-        step(&mut block.subjects[kind], up);
+        let at = |levels: &mut ByLevel| {
+            grants::step(&mut levels[priority as usize][status as usize], up);
+        };
+        grants::step(&mut block.subjects[kind], up);
         at(&mut block.risky_subjects[kind]);
         if self.idle {
             at(&mut block.idle_accounts);
